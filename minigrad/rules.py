@@ -1,0 +1,296 @@
+"""The table of derivatives: one line per NumPy function, one rule per argument.
+
+Vocabulary, the same in every line:
+
+    g           gradient of the answer, in its shape
+    ans         the answer
+    x, y, z     arguments; what else the function takes is named as NumPy names it
+    zero        the derivative is zero wherever it exists
+
+A rule returns the gradient of its argument before broadcasting and promotion are undone, which the engine does. It is
+written in NumPy, so that it can be differentiated in turn, never writes to what it is given, and at a kink chooses the
+subgradient of least norm; where maxima tie, they share.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from operator import getitem
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from minigrad.tensor import Function, Rules, primitive, selections, vjps
+
+zero = None
+LN2, LN10 = math.log(2), math.log(10)
+
+# The columns of the tables are kept aligned by hand, since that is how one reads a table.
+# fmt: off
+
+# ------------------------------------------------------------------------------------ functions of one element
+
+vjps[np.positive]   = lambda g, ans, x: g,
+vjps[np.negative]   = lambda g, ans, x: -g,
+vjps[np.absolute]   = lambda g, ans, x: g * np.sign(x),
+vjps[np.fabs]       = lambda g, ans, x: g * np.sign(x),
+vjps[np.square]     = lambda g, ans, x: g * (x + x),
+vjps[np.sqrt]       = lambda g, ans, x: g / (ans + ans),
+vjps[np.cbrt]       = lambda g, ans, x: g / (3 * ans * ans),
+vjps[np.reciprocal] = lambda g, ans, x: -g * ans * ans,
+
+vjps[np.exp]        = lambda g, ans, x: g * ans,
+vjps[np.exp2]       = lambda g, ans, x: g * ans * LN2,
+vjps[np.expm1]      = lambda g, ans, x: g * np.exp(x),  # ans + 1 would lose the tail
+vjps[np.log]        = lambda g, ans, x: g / x,
+vjps[np.log2]       = lambda g, ans, x: g / (x * LN2),
+vjps[np.log10]      = lambda g, ans, x: g / (x * LN10),
+vjps[np.log1p]      = lambda g, ans, x: g / (1 + x),
+
+vjps[np.sin]        = lambda g, ans, x: g * np.cos(x),
+vjps[np.cos]        = lambda g, ans, x: -g * np.sin(x),
+vjps[np.tan]        = lambda g, ans, x: g * (1 + ans * ans),
+vjps[np.arcsin]     = lambda g, ans, x: g / np.sqrt((1 - x) * (1 + x)),
+vjps[np.arccos]     = lambda g, ans, x: -g / np.sqrt((1 - x) * (1 + x)),
+vjps[np.arctan]     = lambda g, ans, x: g / (1 + x * x),
+vjps[np.sinh]       = lambda g, ans, x: g * np.cosh(x),
+vjps[np.cosh]       = lambda g, ans, x: g * np.sinh(x),
+vjps[np.tanh]       = lambda g, ans, x: g * ((1 - ans) * (1 + ans)),
+vjps[np.arcsinh]    = lambda g, ans, x: g / np.sqrt(1 + x * x),
+vjps[np.arccosh]    = lambda g, ans, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)),
+vjps[np.arctanh]    = lambda g, ans, x: g / ((1 - x) * (1 + x)),
+vjps[np.deg2rad]    = lambda g, ans, x: g * (math.pi / 180),
+vjps[np.radians]    = lambda g, ans, x: g * (math.pi / 180),
+vjps[np.rad2deg]    = lambda g, ans, x: g * (180 / math.pi),
+vjps[np.degrees]    = lambda g, ans, x: g * (180 / math.pi),
+
+vjps[np.sign]       = zero,
+vjps[np.floor]      = zero,
+vjps[np.ceil]       = zero,
+vjps[np.trunc]      = zero,
+vjps[np.rint]       = zero,
+vjps[np.round]      = zero,
+
+# ----------------------------------------------------------------------------------- functions of two elements
+
+vjps[np.add]          = lambda g, ans, x, y: g,                     lambda g, ans, x, y: g
+vjps[np.subtract]     = lambda g, ans, x, y: g,                     lambda g, ans, x, y: -g
+vjps[np.multiply]     = lambda g, ans, x, y: g * y,                 lambda g, ans, x, y: g * x
+vjps[np.divide]       = lambda g, ans, x, y: g / y,                 lambda g, ans, x, y: -g * ans / y
+vjps[np.power]        = lambda g, ans, x, y: g * slope(x, y),       lambda g, ans, x, y: g * growth(ans, x, y)
+vjps[np.float_power]  = lambda g, ans, x, y: g * slope(x, y),       lambda g, ans, x, y: g * growth(ans, x, y)
+vjps[np.remainder]    = lambda g, ans, x, y: g,                     lambda g, ans, x, y: -g * np.floor_divide(x, y)
+vjps[np.fmod]         = lambda g, ans, x, y: g,                     lambda g, ans, x, y: -g * np.trunc(x / y)
+vjps[np.floor_divide] = zero,                                       zero
+vjps[np.heaviside]    = zero,                                       lambda g, ans, x, y: np.where(x == 0, g, 0)
+vjps[np.copysign]     = lambda g, ans, x, y: g * sides(x, y),       zero
+vjps[np.hypot]        = lambda g, ans, x, y: g * cosine(x, ans),    lambda g, ans, x, y: g * cosine(y, ans)
+vjps[np.arctan2]      = lambda g, ans, x, y: g * y / (x*x + y*y),   lambda g, ans, x, y: -g * x / (x*x + y*y)
+vjps[np.logaddexp]    = lambda g, ans, x, y: g * np.exp(x - ans),   lambda g, ans, x, y: g * np.exp(y - ans)
+vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(x - ans),  lambda g, ans, x, y: g * np.exp2(y - ans)
+
+# ----------------------------------------------------------------------------------------------------- products
+
+vjps[np.matmul]       = lambda g, ans, x, y: rows(g, x, y),         lambda g, ans, x, y: columns(g, x, y)
+vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * others(x, *a, **k),
+
+# ---------------------------------------------- selections: these pick or add up numbers without changing them
+
+moves: dict[Function, Rules] = {
+    np.maximum:        (lambda g, ans, x, y: share(g, x > y, x == y), lambda g, ans, x, y: share(g, y > x, x == y)),
+    np.minimum:        (lambda g, ans, x, y: share(g, x < y, x == y), lambda g, ans, x, y: share(g, y < x, x == y)),
+    np.where:          (zero,
+                        lambda g, ans, condition, x, y: np.where(condition, g, 0),
+                        lambda g, ans, condition, x, y: np.where(condition, 0, g)),
+    np.sum:            (lambda g, ans, x, *a, **k: spread(g, x, *a, **k),),
+    np.max:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
+    np.min:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
+    np.cumsum:         (lambda g, ans, x, axis=None, dtype=None: cumsum_from_behind(g, axis).reshape(x.shape),),
+    np.ndarray.astype: (lambda g, ans, x, dtype: g,),
+    np.reshape:        (lambda g, ans, x, shape, order="C": np.reshape(g, x.shape, order),),
+    np.squeeze:        (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
+    np.expand_dims:    (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
+    np.transpose:      (lambda g, ans, x, axes=None: np.transpose(g, axes and np.argsort(normalized(axes, x))),),
+    np.swapaxes:       (lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2),),
+    np.moveaxis:       (lambda g, ans, x, source, destination: np.moveaxis(g, destination, source),),
+    np.flip:           (lambda g, ans, x, axis=None: np.flip(g, axis),),
+    np.broadcast_to:   (lambda g, ans, x, *a, **k: g,),
+    getitem:           (lambda g, ans, x, index: put_add(np.zeros_like(x), index, g),),
+}
+
+vjps.update(moves)
+selections.update(moves)
+
+# fmt: on
+# ------------------------------------------------------------------------------------- helpers of the rules
+
+
+def slope(x, y):
+    """d(x**y)/dx = y * x**(y - 1), and 0 for the constant x**0, also at x = 0."""
+    return np.where(y == 0, 0, y * x ** (y - 1))
+
+
+def growth(ans, x, y):
+    """d(x**y)/dy = x**y * log(x), and 0 for the constant 0**y."""
+    return np.where((x == 0) & (y > 0), 0, ans * np.log(x))
+
+
+def sides(x, y):
+    return np.sign(x) * np.copysign(1, y)
+
+
+def cosine(x, length):
+    return np.where(length == 0, 0, x / length)
+
+
+def share(g, wins, ties):
+    return np.where(wins, g, np.where(ties, g / 2, 0))
+
+
+def kept(x, axis):
+    """The shape of `x` with length 1 on the reduced axes: what a reduction with keepdims=True returns."""
+    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+
+
+def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
+    """Give every element of a sum the gradient of the sum."""
+    g = np.broadcast_to(g.reshape(kept(x, axis)), x.shape)
+    return g if where is True else np.where(where, g, 0)
+
+
+def spread_ties(g, ans, x, axis=None, out=None, keepdims=False, initial=None, where=True):
+    """Give the largest (or smallest) elements even shares of the gradient of the maximum (or minimum)."""
+    shape = kept(x, axis)
+    hits = (x == ans.reshape(shape)) & where
+    counts = np.sum(hits, axis=axis, keepdims=True)
+    return np.where(hits, g.reshape(shape) / np.maximum(counts, 1).astype(g.dtype), 0)
+
+
+def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
+    """The product of all other elements, for every element; without a division, so that it is right with zeros."""
+    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    last = tuple(range(-len(axes), 0))
+    x = np.moveaxis(x if where is True else np.where(where, x, 1), axes, last)
+    lines = np.reshape(x, (*x.shape[: x.ndim - len(axes)], math.prod(x.shape[x.ndim - len(axes) :])))
+    one = np.ones((*lines.shape[:-1], min(1, lines.shape[-1])), lines.dtype)
+    before = np.cumprod(np.concatenate([one, lines[..., :-1]], -1), -1)
+    behind = np.cumprod(np.concatenate([one, lines[..., :0:-1]], -1), -1)[..., ::-1]
+    return np.moveaxis(np.reshape(initial * before * behind, x.shape), last, axes)
+
+
+def cumsum_from_behind(g, axis):
+    axis = -1 if axis is None else axis
+    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+
+
+def normalized(axes, x):
+    return [axis % x.ndim for axis in axes]
+
+
+def rows(g, x, y):
+    """The gradient of x in x @ y: g @ y.T, with the axes that matmul drops and adds for vectors."""
+    if y.ndim == 1:
+        return g[..., None] * y
+    if x.ndim == 1:
+        return (y @ g[..., None])[..., 0]
+    return g @ flipped(y)
+
+
+def columns(g, x, y):
+    """The gradient of y in x @ y: x.T @ g, in one product when all of x meets the same y."""
+    if x.ndim == 1:
+        return x[:, None] * g[..., None, :] if y.ndim > 1 else g * x
+    if y.ndim == 1:
+        return (g[..., None, :] @ x)[..., 0, :]
+    if x.ndim > 2 and y.ndim == 2:
+        n = math.prod(x.shape[:-1])
+        x, g = x.reshape(n, x.shape[-1]), g.reshape(n, g.shape[-1])
+    return flipped(x) @ g
+
+
+def flipped(x):
+    """The matrix, or stack of matrices, transposed."""
+    return x.T if x.ndim == 2 else np.swapaxes(x, -1, -2)
+
+
+# ------------------------------------------------------------- primitives that NumPy has under no name of its own
+
+
+def _repeats(index):
+    """Whether an index may name the same element twice: those by integer arrays may."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, (list, np.ndarray)) and np.asarray(part).dtype.kind in "iu" for part in parts)
+
+
+@primitive(lambda g, ans, x, index, value: g, None, lambda g, ans, x, index, value: g[index])
+def put_add(x, index, value):
+    """A copy of `x` in which `value` was added at `index`, and as often as the index repeats.
+
+    >>> put_add(np.zeros(3), [0, 0, 2], 1.0)
+    array([2., 0., 1.])
+    """
+    answer = np.array(x)
+    if _repeats(index):
+        np.add.at(answer, index, value)
+    else:
+        answer[index] += value
+    return answer
+
+
+@primitive(
+    lambda g, ans, x, index, value: put(g, index, 0),
+    None,
+    lambda g, ans, x, index, value: g[index] * _lasting(x.shape, index),
+)
+def put(x, index, value):
+    """A copy of `x` in which `value` stands at `index`; where the index repeats, the last value counts.
+
+    >>> put(np.zeros(3), [0, 2], [5.0, 7.0])
+    array([5., 0., 7.])
+    """
+    answer = np.array(x)
+    answer[index] = value
+    return answer
+
+
+def _lasting(shape, index):
+    """Which of the values that are put at `index` are not overwritten by a later one."""
+    if not _repeats(index):
+        return 1
+    owner = np.zeros(shape, int)
+    numbers = np.arange(owner[index].size).reshape(owner[index].shape)
+    owner[index] = numbers
+    return owner[index] == numbers
+
+
+class _Each(Sequence[Any]):
+    """One rule for any number of arguments; it is told the position of the argument that it is asked about."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def __len__(self):
+        return sys.maxsize
+
+    def __getitem__(self, position):
+        return functools.partial(self.rule, position)
+
+
+def join(*arrays, axis):
+    return np.concatenate(arrays, axis)
+
+
+def _part(position, g, ans, *arrays, axis):
+    """The slice of the gradient that belongs to one of the joined arrays."""
+    start = sum(array.shape[axis] for array in arrays[:position])
+    index = (slice(None),) * (axis % ans.ndim) + (slice(start, start + arrays[position].shape[axis]),)
+    return g[index]
+
+
+vjps[join] = _Each(_part)
+selections.update({put, put_add, join})

@@ -1,0 +1,641 @@
+"""The engine: arrays that remember the call that made them, and the walk back through those calls.
+
+It knows no calculus. Which functions have derivatives, and what they are, stands in four tables that are empty here and
+filled by `minigrad.rules`:
+
+    vjps         function -> one rule per argument: `rule(g, ans, *args, **kwargs)` is what the argument receives
+                 when the answer `ans` receives the gradient `g`; None where the derivative is zero
+    composites   function -> the same function spelled with others that are in the tables
+    constants    functions with no derivative to speak of (comparisons, shapes, arg-functions): plain arrays come out
+    selections   functions of `vjps` that pick or add up numbers without changing them
+
+The graph has one invariant: a call is younger than its arguments. Every tensor carries the time at which its numbers
+were written, so sorting by time is a topological sort, and an argument younger than the call that used it has been
+changed since then.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
+from operator import attrgetter, getitem
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[Any]
+Function: TypeAlias = Callable[..., Any]
+
+Rules: TypeAlias = Sequence[Function | None]
+
+vjps: dict[Function, Rules] = {}
+composites: dict[Function, Function] = {}
+constants: set[Function] = set()
+selections: set[Function] = set()
+
+_now = itertools.count().__next__
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
+_NO_KWARGS: dict[str, Any] = {}
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    token = _recording.set(on)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def no_grad() -> Any:
+    """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> with no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+    return recording(False)
+
+
+# ---------------------------------------------------------------------------------------------------- forward
+
+
+def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KWARGS) -> Tensor:
+    """Run a function of the table `vjps` on the arrays inside `args`; the answer remembers the call."""
+    tracked = False
+    arrays = []
+    for argument in args:
+        if isinstance(argument, Tensor):
+            tracked = tracked or argument._requires_grad
+            argument = argument._data
+        arrays.append(argument)
+    try:
+        answer = function(*arrays, **kwargs)
+    except (TypeError, ValueError, IndexError) as error:
+        raise _explained(error, function, args) from error
+    result = _new(Tensor)
+    result._data = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
+    result._grad = None
+    if tracked and _recording.get() and answer.dtype.kind == "f":
+        result._requires_grad = True
+        result.function, result.args, result.kwargs = function, args, kwargs
+    else:
+        result._requires_grad = False
+        result.function, result.args, result.kwargs = None, (), _NO_KWARGS
+    result._time = _now()
+    return result
+
+
+def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KWARGS) -> Any:
+    """Find a NumPy function in the tables and run it on arguments among which there are Tensors."""
+    if kwargs:
+        if kwargs.get("out") is not None:
+            raise TypeError(
+                f"{name_of(function)} cannot write a Tensor into out=: an array keeps no history. "
+                "Leave out= away and bind the result to a name (for `a += t`, write `a = a + t`)."
+            )
+        if isinstance(function, np.ufunc) and function not in constants:
+            args, kwargs = _converted(function, args, **kwargs), _NO_KWARGS
+        if function in vjps and any(isinstance(value, Tensor) for value in kwargs.values()):
+            bound = inspect.signature(function).bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+    if function in composites:
+        return composites[function](*args, **kwargs)
+    if function in vjps:
+        return call(function, args, kwargs)
+    if function in constants:
+        return function(*_plain(args), **_plain(kwargs))
+    raise NotImplementedError(
+        f"{name_of(function)} has no derivative in minigrad yet. One line adds it, with one rule for each argument: "
+        f"minigrad.primitive(lambda g, ans, x: ...)({name_of(function)}), where the rule turns the gradient g of the "
+        "answer ans into that of x. For its values alone, pass t.detach().data."
+    )
+
+
+def _converted(
+    ufunc: np.ufunc, args: Sequence[Any], dtype: Any = None, out: None = None, **others: Any
+) -> Sequence[Any]:
+    """The arguments of a ufunc in the `dtype` that was asked for; its other options have no meaning for Tensors."""
+    if others:
+        raise TypeError(
+            f"{name_of(ufunc)} of a Tensor does not take {', '.join(others)}=: where= would leave elements undefined, "
+            "and the rest is about memory. To choose elements, write np.where(condition, f(x), y)."
+        )
+    if dtype is None:
+        return args
+    return [a.astype(dtype) if isinstance(a, Tensor) else np.asarray(a, dtype) for a in args]
+
+
+def primitive(*rules: Function | None) -> Callable[[Function], Function]:
+    """Give an array function its derivative: one rule per argument, `rule(g, ans, *args, **kwargs)`.
+
+    `g` is the gradient of the answer `ans` and has its shape; the rule returns the gradient of its argument, in the
+    shape of the argument or of anything that broadcasting made of it. None stands for a derivative of zero. Written in
+    NumPy, a rule can itself be differentiated. The function takes its arrays by position, everything else by keyword.
+
+    >>> @primitive(lambda g, ans, x: g * 3 * x**2)
+    ... def cube(x):
+    ...     return x**3
+    >>> x = Tensor(2.0, requires_grad=True)
+    >>> cube(x).backward()
+    >>> x.grad
+    array(12.)
+    """
+    for rule in rules:
+        if rule is not None and not callable(rule):
+            raise TypeError(f"a rule is a function (g, ans, *args) or None for a zero derivative, not {rule!r}")
+    if not rules:
+        raise TypeError("primitive needs one rule for each array argument: @primitive(lambda g, ans, x: ...)")
+
+    def register(function: Function) -> Function:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            for key, value in kwargs.items():
+                if isinstance(value, Tensor):
+                    raise TypeError(f"{name_of(function)} got the Tensor {key}= by keyword: pass it by position")
+            shown_tensors = any(isinstance(argument, Tensor) for argument in args)
+            return call(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
+
+        vjps[function] = rules
+        return wrapper
+
+    return register
+
+
+def name_of(function: Function) -> str:
+    """The name by which a reader knows a function: `np.sin`, `np.add.reduce`, `getitem`."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, np.ufunc):
+        return f"np.{owner.__name__}.{function.__name__}"
+    name = getattr(function, "__name__", None) or repr(function)
+    module = getattr(function, "__module__", None) or ""
+    if isinstance(function, np.ufunc) or module == "numpy":
+        return f"np.{name}"
+    return f"np.{module[6:]}.{name}" if module.startswith("numpy.") else name
+
+
+def _explained(error: Exception, function: Function, args: Sequence[Any]) -> Exception:
+    """NumPy's complaint, with the shapes that it was given and the usual way out."""
+    given = ", ".join(
+        f"{type(a).__name__.lower()} {a.dtype}{list(a.shape)}" if isinstance(a, (Tensor, np.ndarray)) else repr(a)
+        for a in args
+    )
+    hint = ""
+    if function is np.matmul:
+        hint = (
+            " The last axis of the first must be as long as the second-last (or only) axis of the second: "
+            "transpose one with .T or reshape it."
+        )
+    elif "broadcast" in str(error):
+        hint = " Axes are aligned from the last and must be equal or 1: insert one with x[:, None] or reshape."
+    for kind in (IndexError, ValueError, TypeError):
+        if isinstance(error, kind):
+            return kind(f"{name_of(function)}({given}): {error}.{hint}")
+    return error  # pragma: no cover
+
+
+def _plain(value: Any) -> Any:
+    """The same structure of arguments with arrays for Tensors."""
+    if isinstance(value, Tensor):
+        return value._data
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+# --------------------------------------------------------------------------------------------------- backward
+
+
+def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
+    """The tracked tensors that `root` was made of, the youngest first; given targets, those that depend on one."""
+    oldest = min(map(_time_of, targets), default=-1)
+    found, stack = {root}, [root]
+    while stack:
+        args = stack.pop().args
+        if args is None:
+            raise RuntimeError(
+                "this graph has been walked by backward() before, and was freed then. To walk it twice, say "
+                "backward(retain_graph=True) the first time; to train, compute the loss anew in every step."
+            )
+        for argument in args:
+            if (
+                isinstance(argument, Tensor)
+                and argument._requires_grad
+                and argument._time >= oldest
+                and argument not in found
+            ):
+                found.add(argument)
+                stack.append(argument)
+    nodes = sorted(found, key=_time_of, reverse=True)
+    if targets:
+        found = set(targets)
+        for node in reversed(nodes):
+            if any(isinstance(argument, Tensor) and argument in found for argument in node.args or ()):
+                found.add(node)
+        nodes = [node for node in nodes if node in found]
+    return nodes
+
+
+def backpropagate(
+    root: Tensor,
+    gradient: Any,
+    nodes: list[Tensor],
+    targets: Set[Tensor] = frozenset(),
+    record: bool = False,
+    guard: bool = False,
+) -> dict[Tensor, Any]:
+    """The gradients of `root` with respect to the targets and leaves among `nodes`, which are its `history`.
+
+    `gradient` is the gradient of root itself. Plain arrays are shown to the rules and come out; with `record` the rules
+    are shown Tensors, record their own calls, and Tensors come out. When a gradient holds a nan, the walk is done again
+    with `guard`, where what a masked branch contributes is exactly 0 (see `_guarded`); a nan that is real stays.
+    """
+    wanted = set(nodes)
+    gradients: dict[Tensor, Any] = {root: gradient}
+    masks: dict[Tensor, Any] = {root: np.ones(root.shape, bool)} if guard else {}
+    answers: dict[Tensor, Any] = {}
+    with np.errstate(all="ignore"), recording(record):  # an inf or nan shows in the gradient, as it should
+        for node in nodes:
+            g = gradients.pop(node, None)
+            if node.function is None or node in targets:
+                answers[node] = np.zeros_like(node._data) if g is None else g
+                continue
+            if g is None:
+                continue
+            function, args, kwargs = node.function, node.args or (), node.kwargs
+            values = []
+            for argument in args:
+                if isinstance(argument, Tensor):
+                    if argument._time > node._time:
+                        raise _changed(function, argument)
+                    values.append(argument if record else argument._data)
+                else:
+                    values.append(argument)
+            ans = node if record else node._data
+            rules = vjps[function]
+            for position, argument in enumerate(args):
+                if not (isinstance(argument, Tensor) and argument._requires_grad and argument in wanted):
+                    continue
+                try:
+                    rule = rules[position]
+                except IndexError:
+                    raise NotImplementedError(
+                        f"{name_of(function)} has {len(rules)} rules, so none for its argument {position}, which needs "
+                        "a gradient. Add one, or None if the derivative is zero."
+                    ) from None
+                if rule is None:
+                    continue
+                part = rule(g, ans, *values, **kwargs)
+                if guard:
+                    part, mask = _guarded(part, function, rule, masks[node], node._data, _plain(values), kwargs)
+                    mask = _fit(mask.astype(argument.dtype), argument, function, position) > 0
+                    masks[argument] = masks[argument] | mask if argument in masks else mask
+                part = _fit(part, argument, function, position)
+                gradients[argument] = gradients[argument] + part if argument in gradients else part
+        if not guard and any(map(_has_nan, answers.values())):
+            return backpropagate(root, gradient, nodes, targets, record, guard=True)
+    return answers
+
+
+def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
+    """Undo broadcasting and promotion: the gradient `g` gets the shape and the dtype of its argument.
+
+    This is the one place where that happens; rules never do it.
+    """
+    shape = argument._data.shape
+    if getattr(g, "shape", None) != shape:
+        g = g if isinstance(g, Tensor) else np.asarray(g)
+        added = g.ndim - len(shape)
+        stretched = tuple(i for i, n in enumerate(shape, added) if n == 1 != g.shape[i]) if added >= 0 else ()
+        if added < 0 or any(g.shape[i] != n for i, n in enumerate(shape, added) if i not in stretched):
+            raise ValueError(
+                f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of "
+                f"shape {shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to "
+                "may help."
+            )
+        g = np.add.reduce(g, axis=(*range(added), *stretched), keepdims=True)
+        g = g.reshape(shape)
+    return g if g.dtype == argument._data.dtype else g.astype(argument._data.dtype)
+
+
+def _guarded(
+    part: Any, function: Function, rule: Function, mask: Array, ans: Array, values: list[Any], kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
+    """What an argument receives from those elements of the answer that were chosen, and where it receives anything.
+
+    `mask` is true where the answer was chosen by every `np.where`, maximum, index ... that it went through. What was
+    not chosen has a gradient of 0, and 0 times an infinite derivative must be 0. A zero that is a number, not a choice,
+    does no such thing: its nan is real and stays.
+    """
+    if function in selections:
+        mask = rule(mask.astype(ans.dtype), ans, *values, **kwargs) != 0
+    elif not isinstance(function, np.ufunc) or function.signature:
+        mask = np.broadcast_to(mask.any(), part.shape)
+    return np.where(mask, part, 0), mask
+
+
+def _has_nan(g: Any) -> bool:
+    flat = (g._data if isinstance(g, Tensor) else g).ravel()
+    return math.isnan(np.dot(flat, flat))  # squares cannot cancel: nan comes from nan alone
+
+
+def _changed(function: Function, argument: Tensor) -> RuntimeError:
+    return RuntimeError(
+        f"the {argument.dtype}{list(argument.shape)} tensor that {name_of(function)} used has been changed since "
+        "then (by an optimizer step, load_state_dict or an assignment to .data), so the gradient would be wrong. Call "
+        "backward() before the change, or compute the loss again after it."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- Tensor
+
+
+def _operator(function: Function) -> Callable[..., Tensor]:
+    return lambda self, other: call(function, (self, other))
+
+
+def _reflected(function: Function) -> Callable[..., Tensor]:
+    return lambda self, other: call(function, (other, self))
+
+
+def _method(function: Function) -> Callable[..., Any]:
+    return functools.wraps(function)(lambda self, *args, **kwargs: apply(function, (self, *args), kwargs))
+
+
+_POWERS: Mapping[Any, Function] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}  # as ndarray.__pow__ does
+
+
+class Tensor:
+    """An array plus the call that made it.
+
+    `data` is anything `np.asarray` understands (it is not copied); it must be floating to require a gradient. Every
+    NumPy function that has a rule takes Tensors and returns them, and so do the operators and methods of arrays.
+    Comparisons give plain boolean arrays.
+
+    >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> loss = np.sum(x**2)
+    >>> loss.backward()
+    >>> x.grad
+    array([2., 4., 6.])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "_time", "args", "function", "kwargs")
+
+    _data: Array
+    _grad: Array | None
+    _requires_grad: bool
+    _time: int
+    function: Function | None
+    args: Sequence[Any] | None
+    kwargs: dict[str, Any]
+
+    def __init__(self, data: ArrayLike | Tensor, requires_grad: bool = False) -> None:
+        self._data = np.asarray(data)
+        if self._data.dtype.kind not in "biufc":
+            raise TypeError(
+                f"a Tensor holds numbers, and this is an array of dtype {self._data.dtype}: convert it first, for "
+                "instance with np.asarray(values, dtype=float)."
+            )
+        self._grad = None
+        self.function, self.args, self.kwargs = None, (), _NO_KWARGS
+        self._time = _now()
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    # -------------------------------------------------------------------------------------------- attributes
+
+    def _set_data(self, value: ArrayLike) -> None:
+        if self.function is not None:
+            raise RuntimeError(
+                f"the result of {name_of(self.function)} cannot be given other data: only leaves (inputs and "
+                "parameters) can. Make a new Tensor, or detach() this one first."
+            )
+        array = np.asarray(value, dtype=self._data.dtype)
+        if array.shape != self._data.shape:
+            raise ValueError(
+                f"data of shape {array.shape} cannot replace data of shape {self._data.shape}: a tensor keeps its "
+                "shape and dtype. Make a new Tensor, or reshape the array."
+            )
+        self._data = array
+        self._time = _now()
+
+    def _set_grad(self, value: ArrayLike | None) -> None:
+        if value is not None:
+            value = np.asarray(value, dtype=self._data.dtype)
+            if value.shape != self._data.shape:
+                raise ValueError(f"a gradient of shape {value.shape} does not fit a tensor of shape {self._data.shape}")
+        self._grad = value
+
+    def _set_requires_grad(self, on: bool) -> None:
+        if self.function is not None:
+            raise RuntimeError(
+                f"the result of {name_of(self.function)} requires a gradient because its arguments do: call detach() "
+                "for the same numbers without their history."
+            )
+        if on and self._data.dtype.kind != "f":
+            raise TypeError(
+                f"only floating tensors can require a gradient, and this one is {self._data.dtype}: convert it first, "
+                "for instance with Tensor(np.asarray(values, dtype=float), requires_grad=True)."
+            )
+        self._requires_grad = bool(on)
+
+    data = property(
+        attrgetter("_data"), _set_data, doc="The array. Assigning replaces it, in the same shape and dtype."
+    )
+    grad = property(attrgetter("_grad"), _set_grad, doc="The sum of the gradients of all backward() calls, or None.")
+    requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad, doc="Whether calls are recorded.")
+
+    shape = property(lambda self: self._data.shape, doc="The shape of the array.")
+    ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
+    size = property(lambda self: self._data.size, doc="The number of elements.")
+    dtype = property(lambda self: self._data.dtype, doc="The dtype of the array.")
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes in reverse order."""
+        return call(np.transpose, (self,))
+
+    def item(self) -> Any:
+        """The only element as a Python number."""
+        return self._data.item()
+
+    def detach(self) -> Tensor:
+        """A Tensor on the same memory that requires no gradient and remembers nothing."""
+        return Tensor(self._data)
+
+    def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf it was made of, then free the graph.
+
+        `gradient` is the gradient of this tensor itself, in its shape; a tensor of one element needs none.
+        `retain_graph=True` keeps the graph for another backward(). Raises RuntimeError where the tensor requires no
+        gradient, the graph was freed or an argument has been changed since the forward pass; no `.grad` changes then.
+        """
+        if not self._requires_grad:
+            raise RuntimeError(
+                "backward() of a tensor that requires no gradient: nothing it was made of requires one, or it was made "
+                "inside no_grad() or detached. Give the inputs requires_grad=True."
+            )
+        if gradient is None:
+            if self._data.size != 1:
+                raise ValueError(
+                    f"backward() starts at a single number, and this tensor has shape {self.shape}: reduce it first "
+                    "(loss = y.sum()), or say backward(gradient) with an array of that shape."
+                )
+            gradient = np.ones_like(self._data)
+        gradient = np.asarray(gradient, dtype=self._data.dtype)
+        if gradient.shape != self._data.shape:
+            raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {self.shape}.")
+        nodes = history(self)
+        for leaf, g in backpropagate(self, gradient, nodes).items():
+            if leaf._grad is None:
+                leaf._grad = np.array(g)  # a copy: rules may hand the same array to several arguments
+            else:
+                np.add(leaf._grad, g, out=leaf._grad)
+        if not retain_graph:
+            for node in nodes:
+                if node.function is not None:
+                    node.args = None
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self._grad = None
+
+    # --------------------------------------------------------------------------------------- NumPy's protocols
+
+    __array_priority__ = 1000.0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return apply(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+
+    def __array_function__(self, function: Function, types: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        return apply(function, args, kwargs)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self._requires_grad:
+            self._refuse("an array")
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def _refuse(self, kind: str) -> NoReturn:
+        raise TypeError(
+            f"turning a Tensor that requires a gradient into {kind} would lose its history in silence. To say that it "
+            "may, write t.detach() or t.item(); to keep it, use np.stack for several tensors, and NumPy functions or "
+            "operators in place of array methods (array @ t for array.dot(t))."
+        )
+
+    # --------------------------------------------------------------------------------- Python's, in its order
+
+    def __repr__(self) -> str:
+        numbers = np.array2string(self._data, separator=", ", prefix="Tensor(", suffix=")")
+        dtype = "" if self._data.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self._data.dtype}"
+        if self.function is not None:
+            return f"Tensor({numbers}{dtype}, from {name_of(self.function)})"
+        return f"Tensor({numbers}{dtype}{', requires_grad=True' if self._requires_grad else ''})"
+
+    def __reduce__(self) -> Any:
+        if self.function is not None:
+            raise TypeError("only leaf tensors can be copied or pickled, without their history: use t.detach()")
+        return Tensor, (self._data, self._requires_grad)
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ValueError(
+                f"a tensor of shape {self.shape} is neither true nor false: say np.any(t) or np.all(t), or, to choose "
+                "element by element, np.where(condition, a, b)."
+            )
+        return bool(self._data.item())
+
+    def __float__(self) -> float:
+        return float(self._data.item()) if not self._requires_grad else self._refuse("a float")
+
+    def __int__(self) -> int:
+        return int(self._data.item()) if not self._requires_grad else self._refuse("an int")
+
+    def __index__(self) -> int:
+        return self._data.__index__()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self._data.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self._data)))
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self._data
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return call(getitem, (self, _plain(index)))
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError(
+            "a Tensor cannot be changed in place, since the graph still needs its numbers. Make a new one: "
+            "t = minigrad.put(t, index, value), or np.where(condition, value, t)."
+        )
+
+    __hash__ = object.__hash__
+
+    __add__, __radd__ = _operator(np.add), _reflected(np.add)
+    __sub__, __rsub__ = _operator(np.subtract), _reflected(np.subtract)
+    __mul__, __rmul__ = _operator(np.multiply), _reflected(np.multiply)
+    __truediv__, __rtruediv__ = _operator(np.divide), _reflected(np.divide)
+    __floordiv__, __rfloordiv__ = _operator(np.floor_divide), _reflected(np.floor_divide)
+    __mod__, __rmod__ = _operator(np.remainder), _reflected(np.remainder)
+    __matmul__, __rmatmul__ = _operator(np.matmul), _reflected(np.matmul)
+    __rpow__ = _reflected(np.power)
+
+    def __pow__(self, other: Any) -> Tensor:
+        if type(other) in (int, float) and other in _POWERS and self._data.dtype.kind == "f":
+            return call(_POWERS[other], (self,))
+        return call(np.power, (self, other))
+
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
+
+    __neg__ = _method(np.negative)
+    __pos__ = _method(np.positive)
+    __abs__ = _method(np.absolute)
+
+    __eq__ = _method(np.equal)
+    __ne__ = _method(np.not_equal)
+    __lt__ = _method(np.less)
+    __le__ = _method(np.less_equal)
+    __gt__ = _method(np.greater)
+    __ge__ = _method(np.greater_equal)
+
+    # -------------------------------------------------------------------------------------- methods of ndarray
+
+    sum, mean, var, std = _method(np.sum), _method(np.mean), _method(np.var), _method(np.std)
+    max, min, prod, cumsum = _method(np.max), _method(np.min), _method(np.prod), _method(np.cumsum)
+    ravel, squeeze, swapaxes = _method(np.ravel), _method(np.squeeze), _method(np.swapaxes)
+    flatten, repeat, clip, dot = _method(np.ravel), _method(np.repeat), _method(np.clip), _method(np.dot)
+    argmax, argmin, argsort = _method(np.argmax), _method(np.argmin), _method(np.argsort)
+    any, all, nonzero, round = _method(np.any), _method(np.all), _method(np.nonzero), _method(np.round)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same numbers in another shape, given as integers or as one tuple."""
+        return call(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order, given as integers or as one tuple; reversed when there is none."""
+        return call(np.transpose, (self, (axes[0] if len(axes) == 1 else axes) or None))
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """The same numbers in another dtype."""
+        return call(np.ndarray.astype, (self, dtype))
+
+
+_new = Tensor.__new__
+_time_of = attrgetter("_time")
