@@ -1,0 +1,65 @@
+"""Initial weights: each function draws an array of the given shape from the distribution whose name it bears.
+
+The fans of a weight of shape (out, in) are fan_in = in and fan_out = out. `rng` is a `numpy.random.Generator`; None takes
+a fresh one, seeded by the operating system. To use one: `layer.weight.data = nn.init.xavier_uniform(layer.weight.shape)`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minigrad.tensor import Array
+
+Rng = np.random.Generator | None
+Shape = tuple[int, ...]
+
+
+def uniform(shape: Shape, low: float, high: float, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+    """Uniform between `low` and `high`.
+
+    >>> uniform((2, 3), -1, 1, rng=np.random.default_rng(0)).shape
+    (2, 3)
+    """
+    return (rng or np.random.default_rng()).uniform(low, high, shape).astype(dtype)
+
+
+def normal(shape: Shape, mean: float, std: float, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+    """Normal with the given mean and standard deviation."""
+    return (rng or np.random.default_rng()).normal(mean, std, shape).astype(dtype)
+
+
+def xavier_uniform(shape: Shape, gain: float = 1.0, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+    """Uniform with variance gain^2 * 2 / (fan_in + fan_out), for tanh and sigmoid (Glorot and Bengio, AISTATS 2010)."""
+    bound = gain * math.sqrt(6 / sum(_fans(shape)))
+    return uniform(shape, -bound, bound, rng=rng, dtype=dtype)
+
+
+def xavier_normal(shape: Shape, gain: float = 1.0, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
+    """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio, AISTATS 2010)."""
+    return normal(shape, 0.0, gain * math.sqrt(2 / sum(_fans(shape))), rng=rng, dtype=dtype)
+
+
+def kaiming_uniform(
+    shape: Shape, gain: float = math.sqrt(2), *, rng: Rng = None, dtype: DTypeLike = np.float32
+) -> Array:
+    """Uniform with variance gain^2 / fan_in; the gain sqrt(2) is that of ReLU (He et al., ICCV 2015)."""
+    bound = gain * math.sqrt(3 / _fans(shape)[0])
+    return uniform(shape, -bound, bound, rng=rng, dtype=dtype)
+
+
+def kaiming_normal(
+    shape: Shape, gain: float = math.sqrt(2), *, rng: Rng = None, dtype: DTypeLike = np.float32
+) -> Array:
+    """Normal with variance gain^2 / fan_in; the gain sqrt(2) is that of ReLU (He et al., ICCV 2015)."""
+    return normal(shape, 0.0, gain / math.sqrt(_fans(shape)[0]), rng=rng, dtype=dtype)
+
+
+def _fans(shape: Shape) -> tuple[int, int]:
+    if len(shape) < 2:
+        raise ValueError(
+            f"a weight of shape {tuple(shape)} has no fan_in and fan_out: they need the two axes (out, in)"
+        )
+    return math.prod(shape[1:]) or 1, shape[0] * math.prod(shape[2:]) or 1

@@ -1,0 +1,167 @@
+"""Layers: modules around the functions of `minigrad.nn.functional`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minigrad.nn import functional, init
+from minigrad.nn.module import Module, note_output
+from minigrad.tensor import Tensor
+
+
+class Linear(Module):
+    """The affine map x @ weight.T + bias, from (..., in_features) to (..., out_features).
+
+    `weight` has shape (out_features, in_features) and `bias` (out_features,), as in PyTorch, and they are drawn as there:
+    uniform within 1 / sqrt(in_features), by `rng`.
+
+    >>> layer = Linear(2, 3, rng=np.random.default_rng(0))
+    >>> layer(np.ones((5, 2), np.float32)).shape
+    (5, 3)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
+        rng = rng or np.random.default_rng()
+        bound = 1 / math.sqrt(in_features)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Tensor(init.uniform((out_features, in_features), -bound, bound, rng=rng, dtype=dtype), True)
+        self.bias = Tensor(init.uniform((out_features,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
+
+    def forward(self, x: Any) -> Any:
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten images "
+                "first, and give a single sample as x[None]."
+            )
+        product = x @ self.weight.T
+        return product if self.bias is None else product + self.bias
+
+    def __repr__(self) -> str:
+        bias = ", bias=False" if self.bias is None else ""
+        return f"Linear({self.in_features}, {self.out_features}{bias})"
+
+
+class Sequential(Module, list[Callable[..., Any]]):
+    """A list of layers, each called with what the one before it returned; any function of one argument is a layer.
+
+    >>> model = Sequential(Linear(2, 3), np.tanh, Linear(3, 1))
+    >>> model(np.ones((5, 2))).shape
+    (5, 1)
+    >>> model
+    Sequential(
+      (0): Linear(2, 3)
+      (1): tanh
+      (2): Linear(3, 1)
+    )
+    """
+
+    def __init__(self, *layers: Callable[..., Any]) -> None:
+        for layer in layers:
+            if not callable(layer):
+                raise TypeError(f"Sequential takes layers and functions, one after the other, not {layer!r}")
+        super().__init__(layers)
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def forward(self, x: Any) -> Any:
+        for layer in self:
+            x = layer(x)
+            if not isinstance(layer, Module):
+                note_output(layer, x)
+        return x
+
+
+class Flatten(Module):
+    """All axes but the first made one: from (n, ...) to (n, features)."""
+
+    def forward(self, x: Any) -> Any:
+        return x.reshape((x.shape[0], math.prod(x.shape[1:])))
+
+
+class Dropout(Module):
+    """In training, zeros with probability `p` and the rest divided by 1 - p; in evaluation, the input itself.
+
+    Srivastava et al., JMLR 2014. `rng` draws anew at each call.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout({p}): the probability of a zero must be at least 0 and below 1")
+        self.p = p
+        self.rng = rng or np.random.default_rng()
+
+    def forward(self, x: Any) -> Any:
+        if not self.training or self.p == 0:
+            return x
+        keep = self.rng.random(x.shape, np.float32) >= self.p
+        return x * (keep / x.dtype.type(1 - self.p))
+
+
+class Tanh(Module):
+    """`minigrad.nn.tanh` as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.tanh(x)
+
+
+class Sigmoid(Module):
+    """`minigrad.nn.sigmoid` as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.sigmoid(x)
+
+
+class ReLU(Module):
+    """`minigrad.nn.relu` as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.relu(x)
+
+
+class LeakyReLU(Module):
+    """`minigrad.nn.leaky_relu` as a layer."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Any:
+        return functional.leaky_relu(x, self.negative_slope)
+
+
+class Softplus(Module):
+    """`minigrad.nn.softplus` as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.softplus(x)
+
+
+class GELU(Module):
+    """`minigrad.nn.gelu` as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        return functional.gelu(x)
+
+
+class Softmax(Module):
+    """`minigrad.nn.softmax` as a layer."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Any:
+        return functional.softmax(x, self.axis)

@@ -1,0 +1,233 @@
+"""Modules: objects that own parameters, which are found by walking attributes, lists, tuples and dicts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minigrad.tensor import Array, Tensor, no_grad
+
+Self = TypeVar("Self", bound="Module")
+
+_outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", default=None)
+
+
+def walk(obj: Any) -> Iterator[tuple[str, Any]]:
+    """Everything that `obj` is made of, itself included, each thing once, with a name like `layers.0.weight`.
+
+    It looks into lists, tuples and dicts, and into the attributes of all other objects but functions, classes and
+    (Python) modules.
+    """
+    seen: set[int] = set()
+    stack = [("", obj)]
+    while stack:
+        name, item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        yield name, item
+        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in _parts(item)]
+        stack.extend(reversed(parts))
+
+
+def _parts(item: Any) -> list[tuple[Any, Any]]:
+    if isinstance(item, (list, tuple)):
+        return list(enumerate(item))
+    if isinstance(item, Mapping):
+        return list(item.items())
+    if isinstance(item, (FunctionType, ModuleType, type)):
+        return []
+    return list(getattr(item, "__dict__", {}).items())
+
+
+def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
+    """The tensors in `obj`, any object at all, that require a gradient, each once, with their names (see `walk`)."""
+    return [(name, item) for name, item in walk(obj) if isinstance(item, Tensor) and item.requires_grad]
+
+
+def parameters(obj: Any) -> list[Tensor]:
+    """The tensors in `obj`, any object at all, that require a gradient, each once.
+
+    >>> parameters({"scale": Tensor(2.0, requires_grad=True), "rest": [1, 2]})
+    [Tensor(2., requires_grad=True)]
+    """
+    return [parameter for _, parameter in named_parameters(obj)]
+
+
+class Module:
+    """Something with parameters that is called like a function; subclasses define `forward`.
+
+    Parameters are the tensors that require a gradient among its attributes, and in lists, tuples, dicts and objects
+    there; nothing is registered. The state, which is saved and loaded, is all tensors found there, the frozen ones too.
+    """
+
+    training = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.forward(*args, **kwargs)
+        note_output(self, output)
+        return output
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """The parameters with their names, such as `0.weight`; a shared one once, under its first name."""
+        return named_parameters(self)
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters, each once."""
+        return parameters(self)
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of all tensors by name."""
+        return {name: item.data.copy() for name, item in walk(self) if isinstance(item, Tensor)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take over the numbers of a state dict, in the dtypes that the tensors have.
+
+        Raises one ValueError that lists all missing, unexpected and misshapen names, and changes nothing then. Unless
+        `strict`, missing and unexpected names are passed over.
+        """
+        tensors = {name: item for name, item in walk(self) if isinstance(item, Tensor)}
+        arrays = {name: np.asarray(state[name]) for name in tensors if name in state}
+        problems = []
+        if strict:
+            problems += [f"missing: {name}" for name in tensors if name not in state]
+            problems += [f"unexpected: {name}" for name in state if name not in tensors]
+        for name, array in arrays.items():
+            if array.shape != tensors[name].shape:
+                problems.append(f"misshapen: {name} is {array.shape}, and {tensors[name].shape} was wanted")
+            elif array.dtype.kind not in "biuf":
+                problems.append(f"not a real number: {name} is of dtype {array.dtype}")
+        if problems:
+            raise ValueError(f"this state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems))
+        for name, array in arrays.items():
+            tensors[name].data = array.astype(tensors[name].dtype)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Set `training` on this module and all in it; Dropout, for one, heeds it."""
+        for _, item in walk(self):
+            if isinstance(item, Module):
+                item.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Set `training` to False on this module and all in it."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a `.npz` file; a file that stood there is replaced at once and whole."""
+        save_arrays(path, self.state_dict())
+
+    def load(self, path: str | Path) -> None:
+        """Take over the state that `save` wrote; see `load_state_dict`."""
+        self.load_state_dict(load_arrays(path))
+
+    def __repr__(self) -> str:
+        children = [(key, part) for key, part in _parts(self) if _has_modules(part) or callable(part)]
+        lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
+        if lines:
+            return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+        options = [f"{k}={v!r}" for k, v in vars(self).items() if isinstance(v, (bool, int, float, str))]
+        return f"{type(self).__name__}({', '.join(o for o in options if not o.startswith('training='))})"
+
+    def summary(self, input_shape: tuple[int, ...]) -> str:
+        """A table of the layers, the shapes of their outputs and their numbers of parameters.
+
+        `input_shape` is that of one sample; n stands for the number of samples. The model is run once, on zeros.
+        """
+        dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
+        token = _outputs.set([])
+        try:
+            with evaluating(self), no_grad():
+                self(np.zeros((1, *input_shape), dtype))
+            outputs = _outputs.get() or []
+        finally:
+            _outputs.reset(token)
+        counted: set[int] = set()
+        rows = [("layer", "output shape", "parameters")]
+        for layer, output in outputs:
+            new = {id(parameter): parameter.size for parameter in parameters(layer) if id(parameter) not in counted}
+            counted.update(new)
+            if new or not _has_modules(_parts(layer)):
+                shape = ", ".join(["n", *map(str, np.shape(output)[1:])])
+                name = type(layer).__name__ if _has_modules(_parts(layer)) else _shown(layer)
+                rows.append((name, f"({shape})", f"{sum(new.values()):,}"))
+        rows.append(("total", "", f"{sum(parameter.size for parameter in self.parameters()):,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
+        rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _has_modules(obj: Any) -> bool:
+    return any(isinstance(item, Module) for _, item in walk(obj))
+
+
+def _shown(layer: Any) -> str:
+    return repr(layer) if isinstance(layer, (Module, list, tuple, dict)) else getattr(layer, "__name__", repr(layer))
+
+
+def note_output(layer: Callable[..., Any], output: Any) -> None:
+    """Tell a `summary` in progress what a layer has returned."""
+    outputs = _outputs.get()
+    if outputs is not None:
+        outputs.append((layer, output))
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Run a block with all modules in `model` in evaluation mode, then put every one back to the mode it was in."""
+    modes = [(item, item.training) for _, item in walk(model) if isinstance(item, Module)]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name to a `.npz` file, first beside it and then in its place, so that it is never half written."""
+    path = Path(path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            file.close()
+            temporary.unlink()
+            raise
+    temporary.replace(path)
+
+
+def load_arrays(path: str | Path) -> dict[str, Array]:
+    """The arrays by name of a `.npz` file; nothing in it is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return dict(file)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
