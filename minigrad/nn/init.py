@@ -1,7 +1,8 @@
 """Initial weights: each function draws an array of the given shape from the distribution whose name it bears.
 
-The fans of a weight of shape (out, in) are fan_in = in and fan_out = out. `rng` is a `numpy.random.Generator`; None takes
-a fresh one, seeded by the operating system. To use one: `layer.weight.data = nn.init.xavier_uniform(layer.weight.shape)`.
+The fans of a weight of shape (out, in) are fan_in = in and fan_out = out. `rng` is a `numpy.random.Generator`; None
+takes a fresh one, seeded by the operating system. To use an initialiser, assign what it returns:
+`layer.weight.data = nn.init.xavier_uniform(layer.weight.shape)`.
 """
 
 from __future__ import annotations

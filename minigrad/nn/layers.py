@@ -17,8 +17,8 @@ from minigrad.tensor import Tensor
 class Linear(Module):
     """The affine map x @ weight.T + bias, from (..., in_features) to (..., out_features).
 
-    `weight` has shape (out_features, in_features) and `bias` (out_features,), as in PyTorch, and they are drawn as there:
-    uniform within 1 / sqrt(in_features), by `rng`.
+    `weight` has shape (out_features, in_features) and `bias` (out_features,), as in PyTorch, and they are drawn as
+    there: uniform within 1 / sqrt(in_features), by `rng`.
 
     >>> layer = Linear(2, 3, rng=np.random.default_rng(0))
     >>> layer(np.ones((5, 2), np.float32)).shape
@@ -45,8 +45,8 @@ class Linear(Module):
     def forward(self, x: Any) -> Any:
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
-                f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten images "
-                "first, and give a single sample as x[None]."
+                f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
+                "images first, and give a single sample as x[None]."
             )
         product = x @ self.weight.T
         return product if self.bias is None else product + self.bias

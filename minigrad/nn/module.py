@@ -205,7 +205,7 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name to a `.npz` file, first beside it and then in its place, so that it is never half written."""
+    """Write arrays by name to a `.npz` file: first beside it, then in its place, so that it is never half written."""
     path = Path(path)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
         temporary = Path(file.name)
