@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import itertools
 import math
 import os
 import pickle
@@ -93,6 +92,12 @@ def write_book(folder: Path, content: bytes | None = None, packed: bool = True) 
     return folder / "mnist.pkl.gz"
 
 
+def changed_bytes(old: bytes, new: bytes) -> bytes:
+    content = python2_pickle(three_pairs())
+    assert old in content
+    return content.replace(old, new, 1)
+
+
 HONEST: dict[str, Callable[[Path], Path]] = {
     "idx": write_folder,
     "idx, dotted": lambda folder: write_folder(folder, dot=True),
@@ -103,6 +108,7 @@ HONEST: dict[str, Callable[[Path], Path]] = {
     "keras, float64": lambda folder: write_keras(folder, x_train=IMAGES / 255),
     "keras, big-endian": lambda folder: write_keras(folder, x_train=FLOATS.astype(">f4"), y_train=LABELS.astype(">i8")),
     "book": write_book,
+    "book, shape of longs": lambda folder: write_book(folder, changed_bytes(b"J\x0f\0\0\0", b"\x8a\1\x0f")),
     "book, unpacked": lambda folder: write_book(folder, packed=False),
     **{
         f"book, protocol {protocol}": lambda folder, protocol=protocol: write_book(
@@ -223,12 +229,6 @@ def changed_pairs(pair: int, item: int, value: Any) -> bytes:
     return pickle.dumps(tuple(map(tuple, pairs)), protocol=4)
 
 
-def changed_bytes(old: bytes, new: bytes) -> bytes:
-    content = python2_pickle(three_pairs())
-    assert old in content
-    return content.replace(old, new, 1)
-
-
 class Runs:
     """A pickle that would make a directory when loaded."""
 
@@ -245,7 +245,7 @@ class Lives:
 
 IMAGE_CUBE = idx(IMAGES.reshape(-1, 28, 28))
 ONE_NAN = np.where(np.arange(784) == 7, np.nan, FLOATS).astype(np.float32)
-LAUGHS = b"\x80\x02N" + b"2\x86" * 450 + b"."  # each step pairs the last tuple with itself: 2**450 leaves
+LAUGHS = b"\x80\x02Nq\0" + b"h\0\x86q\0" * 300 + b"."  # each step pairs the last tuple with itself: 2**300 leaves
 
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     # IDX
@@ -254,7 +254,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "idx not labels": (lambda f: write_folder(f, t10k_labels=IMAGE_CUBE), "t10k-labels.*03; wanted 00 00 08 01"),
     "idx of floats": (lambda f: write_folder(f, train_images=b"\0\0\x0d\3" + IMAGE_CUBE[4:]), "bytes 00 00 0d 03"),
     "idx cut": (lambda f: write_folder(f, train_images=IMAGE_CUBE[:-1]), "15679 bytes; wanted the 15680 its header"),
-    "idx cut in its header": (lambda f: write_folder(f, train_images=IMAGE_CUBE[:9]), "cannot be read|announces"),
+    "idx cut in its header": (
+        lambda f: write_folder(f, train_images=IMAGE_CUBE[:9]),
+        "cannot be read .ValueError: buffer size",
+    ),
     "idx without shape": (lambda f: write_folder(f, train_images=IMAGE_CUBE[:4]), r"announces uint8 of shape \(\)"),
     "idx trailing": (lambda f: write_folder(f, train_labels=idx(LABELS) + b"\0"), "holds more bytes; wanted the 20 "),
     "idx trailing, packed": (
@@ -291,14 +294,22 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "npz label below 0": (lambda f: write_keras(f, y_train=LABELS.astype(int) - 1), "labels run from -1 to 8"),
     "npz label huge": (lambda f: write_keras(f, y_train=LABELS + np.uint64(2**63)), "labels run from 9223372036854"),
     "npz pixel above 1": (
-        lambda f: write_keras(f, x_test=TEST_FLOATS * 2),
-        "pixels run from 0.0 to 1.9.*wanted 0 to 1",
+        lambda f: write_keras(f, x_train=FLOATS * 2),
+        "pixels run from 0.0 to 2.0; wanted 0 to 1",
     ),
     "npz pixel below 0": (lambda f: write_keras(f, x_test=TEST_FLOATS - 1), "pixels run from -1.0 to 0.0"),
     "npz pixel is nan": (lambda f: write_keras(f, x_train=ONE_NAN), "pixels run from nan to nan"),
-    "npz pixel is inf": (lambda f: write_keras(f, x_train=FLOATS / np.float32(1e-45)), "cannot be read|to inf"),
+    "npz pixel is inf": (lambda f: write_keras(f, x_train=np.where(FLOATS == 1, np.inf, FLOATS)), "from 0.0 to inf"),
+    "npz pixel is a signalling nan": (
+        lambda f: write_keras(f, x_train=np.full((20, 784), 0x7F800001, np.uint32).view(np.float32)),
+        "pixels run from nan to nan",
+    ),
     "npz of huge shape": (lambda f: write_zip(f, npy(header("(10**12, 784)"))), "cannot be read"),
     "npz of huge count": (lambda f: write_zip(f, npy(header(f"({10**12}, 784)"))), r"announces uint8 of shape \(10000"),
+    "npz of too many bytes": (
+        lambda f: write_zip(f, npy(header("(100000, 784)", "'<f8'"))),
+        "announces float64 of shape",
+    ),
     "npz of huge dtype": (lambda f: write_zip(f, npy(header(descr=f"'|S{2**31 - 1}'"))), "announces .S2147483647"),
     "npz of negative shape": (lambda f: write_zip(f, npy(header("(-20, 784)"))), r"of shape \(-20, 784\)"),
     "npz that calls": (lambda f: write_zip(f, npy(header("print('no')"))), "cannot be read"),
@@ -324,7 +335,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "book runs by stack": (lambda f: write_book(f, pickle.dumps(Runs(str(f / "ran")), 4)), r"asks for (posix|nt)\.mk"),
     "book runs by name": (
         lambda f: write_book(f, b"\x80\x02(X\4\0\0\0echoios\nsystem\n."),
-        "does more at byte 11 .INST",
+        "does more at byte 12 .INST",
     ),
     "book runs within": (lambda f: write_book(f, changed_pairs(1, 0, Runs(str(f / "ran")))), r"asks for (posix|nt)\."),
     "book of instance": (lambda f: write_book(f, pickle.dumps(Lives(), 2)), "does more at byte .*NEWOBJ"),
@@ -338,11 +349,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "book of None": (lambda f: write_book(f, b"\x80\x02N."), "a pickle of something else; wanted three pairs"),
     "book of two pairs": (lambda f: write_book(f, pickle.dumps(three_pairs()[:2], 2)), "wanted three pairs"),
     "book of arrays": (lambda f: write_book(f, pickle.dumps((IMAGES, IMAGES, IMAGES), 2)), "pair 1: is something else"),
-    "book of numbers": (lambda f: write_book(f, b"\x80\x02K\1K\2\x86222\x87."), "cannot be read|does more at byte"),
+    "book of numbers": (
+        lambda f: write_book(f, b"\x80\x02" + b"K\1K\2\x86" * 3 + b"\x87."),
+        "pair 1, images: is something",
+    ),
     "book of tuples": (lambda f: write_book(f, changed_pairs(2, 1, (1, 2))), "pair 3, labels: is something else"),
     "book of objects": (
         lambda f: write_book(f, changed_pairs(0, 1, LABELS.astype(object))),
-        "more at.*EMPTY_LIST|else",
+        "does more at byte .*EMPTY_LIST",
     ),
     "book dtype O": (lambda f: write_book(f, changed_bytes(b"U\2f4", b"U\2O8")), "pair 1, images: is something else"),
     "book dtype of code": (lambda f: write_book(f, changed_bytes(b"U\2f4", b"U\6f4, f4")), "images: is something else"),
@@ -364,20 +378,20 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "pair 1, images: is something else",
     ),
-    "book state set on a string": (lambda f: write_book(f, b"\x80\x02U\1aNb."), "cannot be read|something else"),
+    "book state set on a string": (lambda f: write_book(f, b"\x80\x02U\1aK\1b."), "cannot be read .UnpicklingError"),
     "book calls a string": (lambda f: write_book(f, b"\x80\x02U\1a)R."), "cannot be read .TypeError"),
     "book labels above 9": (lambda f: write_book(f, changed_pairs(0, 1, LABELS[:15] + 1)), "pair 1: labels run from 1"),
     "book pixel is nan": (lambda f: write_book(f, changed_pairs(1, 0, ONE_NAN[15:])), "pair 2: pixels run from nan"),
     "book without memory": (lambda f: write_book(f, b"\x80\x02Nr\xff\xff\xff\x7f."), "at byte 3 .LONG_BINPUT"),
     "book endless": (lambda f: write_book(f, b"\x80\x02" + b"(" * 10**6), "does more at byte 1001 .MARK"),
-    "book of laughs": (lambda f: write_book(f, LAUGHS), "is a pickle|does more|else"),
+    "book of laughs": (lambda f: write_book(f, LAUGHS), "is a pickle of something else"),
     "book of a long line": (
         lambda f: write_book(f, b"\x80\x02I" + b"7" * 10**7 + b"\n."),
-        "cannot be read .ValueError",
+        "cannot be read .ValueError: no newline found",
     ),
     "book of a long name": (
-        lambda f: write_book(f, b"\x80\x04X\x80\x96\x98\0" + b"7" * 10**7 + b"h\0\x93."),
-        "cannot be",
+        lambda f: write_book(f, b"\x80\x04X\x80\x96\x98\0" + b"7" * 10**7 + b"U\1a\x93."),
+        "cannot be read .UnpicklingError: it asks for 7777",
     ),
 }
 
@@ -674,9 +688,10 @@ def test_split_mixes_the_rows_and_repeats_with_the_seed() -> None:
 
 
 def test_split_leaves_the_global_generator_alone() -> None:
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that must not move
+    before = pickle.dumps(np.random.get_state())  # noqa: NPY002 - the state that must not move
     train_test_split(np.arange(10))
-    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    next(batches(np.arange(10), batch_size=None))
+    assert pickle.dumps(np.random.get_state()) == before  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

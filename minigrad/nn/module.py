@@ -64,6 +64,30 @@ def parameters(obj: Any) -> list[Tensor]:
     return [parameter for _, parameter in named_parameters(obj)]
 
 
+def state_dict(obj: Any) -> dict[str, Array]:
+    """A copy of all tensors in `obj`, any object at all, by name; those that require no gradient too."""
+    return {name: item.data.copy() for name, item in walk(obj) if isinstance(item, Tensor)}
+
+
+def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> None:
+    """Take over the numbers of a state dict; see `Module.load_state_dict`."""
+    tensors = {name: item for name, item in walk(obj) if isinstance(item, Tensor)}
+    arrays = {name: np.asarray(state[name]) for name in tensors if name in state}
+    problems = []
+    if strict:
+        problems += [f"missing: {name}" for name in tensors if name not in state]
+        problems += [f"unexpected: {name}" for name in state if name not in tensors]
+    for name, array in arrays.items():
+        if array.shape != tensors[name].shape:
+            problems.append(f"misshapen: {name} is {array.shape}, and {tensors[name].shape} was wanted")
+        elif array.dtype.kind not in "biuf":
+            problems.append(f"not a real number: {name} is of dtype {array.dtype}")
+    if problems:
+        raise ValueError(f"this state does not fit {type(obj).__name__}:\n  " + "\n  ".join(problems))
+    for name, array in arrays.items():
+        tensors[name].data = array.astype(tensors[name].dtype)
+
+
 class Module:
     """Something with parameters that is called like a function; subclasses define `forward`.
 
@@ -91,7 +115,7 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of all tensors by name."""
-        return {name: item.data.copy() for name, item in walk(self) if isinstance(item, Tensor)}
+        return state_dict(self)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take over the numbers of a state dict, in the dtypes that the tensors have.
@@ -99,21 +123,7 @@ class Module:
         Raises one ValueError that lists all missing, unexpected and misshapen names, and changes nothing then. Unless
         `strict`, missing and unexpected names are passed over.
         """
-        tensors = {name: item for name, item in walk(self) if isinstance(item, Tensor)}
-        arrays = {name: np.asarray(state[name]) for name in tensors if name in state}
-        problems = []
-        if strict:
-            problems += [f"missing: {name}" for name in tensors if name not in state]
-            problems += [f"unexpected: {name}" for name in state if name not in tensors]
-        for name, array in arrays.items():
-            if array.shape != tensors[name].shape:
-                problems.append(f"misshapen: {name} is {array.shape}, and {tensors[name].shape} was wanted")
-            elif array.dtype.kind not in "biuf":
-                problems.append(f"not a real number: {name} is of dtype {array.dtype}")
-        if problems:
-            raise ValueError(f"this state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems))
-        for name, array in arrays.items():
-            tensors[name].data = array.astype(tensors[name].dtype)
+        load_state_dict(self, state, strict)
 
     def train(self: Self, mode: bool = True) -> Self:
         """Set `training` on this module and all in it; Dropout, for one, heeds it."""
@@ -155,7 +165,7 @@ class Module:
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
         token = _outputs.set([])
         try:
-            with evaluating(self), no_grad():
+            with in_mode(self, training=False), no_grad():
                 self(np.zeros((1, *input_shape), dtype))
             outputs = _outputs.get() or []
         finally:
@@ -192,11 +202,11 @@ def note_output(layer: Callable[..., Any], output: Any) -> None:
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Run a block with all modules in `model` in evaluation mode, then put every one back to the mode it was in."""
+def in_mode(model: Any, training: bool) -> Iterator[None]:
+    """Run a block with all modules in `model` in training or evaluation mode, then put each back to its own."""
     modes = [(item, item.training) for _, item in walk(model) if isinstance(item, Module)]
     for module, _ in modes:
-        module.training = False
+        module.training = training
     try:
         yield
     finally:

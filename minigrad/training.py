@@ -1,0 +1,424 @@
+"""The training loop, written once: epochs, metrics, validation, progress, early stopping, checkpoints.
+
+Nothing here is magic. One step of `fit` is what one would write by hand:
+
+    optimizer.zero_grad()
+    value = loss(model(x), y)
+    value.backward()
+    optimizer.step()
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minigrad.data import batches
+from minigrad.nn.module import (
+    in_mode,
+    load_arrays,
+    load_state_dict,
+    named_parameters,
+    save_arrays,
+    state_dict,
+    walk,
+)
+from minigrad.optim import Optimizer, Schedule
+from minigrad.tensor import Array, Tensor, no_grad
+
+Metric: TypeAlias = Callable[[Array, Array], Any]
+Metrics: TypeAlias = Mapping[str, Metric] | Iterable[Metric]
+
+
+class History(dict[str, list[float]]):
+    """What training measured: a list by name, with one number for each finished epoch."""
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the curves into a picture, the losses on the left and everything else on the right."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("History.plot draws with matplotlib: pip install matplotlib") from error
+        panels = [[name for name in self if "loss" in name], [name for name in self if "loss" not in name]]
+        panels = [names for names in panels if names]
+        figure = Figure(figsize=(5 * max(len(panels), 1), 3.6), layout="constrained")
+        for i, names in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), i + 1, xlabel="epoch")
+            for name in names:
+                axes.plot(range(1, len(self[name]) + 1), self[name], label=name)
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.savefig(path, dpi=120)
+
+
+@dataclass
+class Run:
+    """A training in progress, as callbacks see it: `epoch` counts finished epochs; set `stopped` to end it now."""
+
+    model: Any
+    optimizer: Optimizer
+    history: History = field(default_factory=History)
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    callbacks: list[Callable[[Run], Any]] = field(default_factory=list)
+    epoch: int = 0
+    stopped: bool = False
+
+
+def fit(
+    model: Callable[..., Any],
+    loss: Callable[..., Any],
+    optimizer: Optimizer,
+    data: tuple[Any, Any],
+    *,
+    epochs: int,
+    batch_size: int | None = 32,
+    validation: tuple[Any, Any] | None = None,
+    metrics: Metrics = (),
+    schedule: Schedule | None = None,
+    callbacks: Iterable[Callable[[Run], Any]] = (),
+    seed: int | None = None,
+    progress: bool = True,
+) -> History:
+    """Train `model` on `data`, a pair of arrays (x, y), and return the History.
+
+    `loss(prediction, y)` gives a single number. `batch_size=1` is one step per sample, None one step per epoch; samples
+    are shuffled in every epoch, by `seed`. `metrics` are functions (prediction, y) -> number, by name or in a list;
+    "val_" stands before the names of what is measured on `validation`. `schedule` gives the learning rate before each
+    step. `callbacks` are called with the `Run` after each epoch; where they have methods `start(run)` and
+    `finish(run)`, these are called too. Ctrl-C stops after the current step, and a second one at once.
+
+    The numbers of the training data are averages over the steps of the epoch, in training mode. The same seed, model
+    and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss that is nan or
+    infinite.
+    """
+    x, y = data
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"fit got {len(x)} samples and {len(y)} targets: it needs as many, and at least one")
+    metrics = _named(metrics)
+    ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # it keeps the others' state
+    run = Run(model, optimizer, rng=np.random.default_rng(seed), callbacks=ordered)
+    for callback in run.callbacks:
+        getattr(callback, "start", _nothing)(run)
+    with in_mode(model, training=True), _interruptible() as interrupts:
+        report = _reporter(progress, run.epoch, epochs, len(x))
+        try:
+            while run.epoch < epochs and not run.stopped and not interrupts:
+                sums = dict.fromkeys(["loss", *metrics], 0.0)
+                done = 0
+                for step, (x_batch, y_batch) in enumerate(batches(x, y, batch_size=batch_size, rng=run.rng)):
+                    prediction = model(x_batch)
+                    value = loss(prediction, y_batch)
+                    if not math.isfinite(value.item()):
+                        raise _not_finite(value.item(), model, run.epoch, step)
+                    optimizer.zero_grad()
+                    value.backward()
+                    if schedule is not None:
+                        optimizer.lr = schedule(optimizer.steps)
+                    optimizer.step()
+                    sums["loss"] += value.item() * len(x_batch)
+                    for name, metric in metrics.items():
+                        sums[name] += float(metric(_array(prediction), y_batch)) * len(x_batch)
+                    done += len(x_batch)
+                    report.step(len(x_batch), {name: total / done for name, total in sums.items()})
+                    if interrupts:
+                        break
+                if done < len(x):
+                    break
+                measured = {name: total / done for name, total in sums.items()}
+                if validation is not None:
+                    held_out = evaluate(model, loss, validation, metrics=metrics)
+                    measured |= {f"val_{name}": number for name, number in held_out.items()}
+                for name, number in measured.items():
+                    run.history.setdefault(name, []).append(number)
+                run.epoch += 1
+                for callback in run.callbacks:
+                    callback(run)
+                report.epoch(run, last=run.stopped or run.epoch == epochs)
+        finally:
+            report.close()
+    for callback in run.callbacks:
+        getattr(callback, "finish", _nothing)(run)
+    return run.history
+
+
+def predict(model: Callable[..., Any], x: Any, batch_size: int | None = 256) -> Array:
+    """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording."""
+    with in_mode(model, training=False), no_grad():
+        parts = [_array(model(part)) for (part,) in batches(x, batch_size=batch_size)]
+        return np.concatenate(parts) if parts else _array(model(np.asarray(x)))
+
+
+def evaluate(
+    model: Callable[..., Any],
+    loss: Callable[..., Any],
+    data: tuple[Any, Any],
+    *,
+    metrics: Metrics = (),
+    batch_size: int | None = 256,
+) -> dict[str, float]:
+    """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name."""
+    x, y = data
+    prediction = predict(model, x, batch_size)
+    functions: dict[str, Callable[..., Any]] = {"loss": loss, **_named(metrics)}
+    return {name: float(function(prediction, np.asarray(y))) for name, function in functions.items()}
+
+
+def accuracy(prediction: Array, target: Array) -> float:
+    """The share of right answers: the class of the largest number, or the side of 0.5 that a single number is on.
+
+    `prediction` has shape (n, classes) and `target` either (n,), with integer labels, or the same shape, one-hot; or
+    both have shape (n,) or (n, 1) and the target is 0 or 1.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    if prediction.ndim == 2 and prediction.shape[1] > 1:
+        target = target.argmax(axis=1) if target.shape == prediction.shape else target
+        prediction = prediction.argmax(axis=1)
+    else:
+        prediction = prediction > 0.5
+    if prediction.shape != target.shape:
+        raise ValueError(f"accuracy cannot compare predictions of shape {prediction.shape} with {target.shape}")
+    return float(np.mean(prediction == target))
+
+
+# --------------------------------------------------------------------------------------------------- callbacks
+
+
+class EarlyStopping:
+    """Stop when a number of the history has not become smaller for `patience` epochs, and restore the best weights.
+
+    With `mode="max"` larger is better. The weights of the best epoch are restored however the training ends.
+    """
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min") -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f'mode is "min" or "max", not {mode!r}')
+        self.monitor, self.patience, self.mode = monitor, patience, mode
+        self.best, self.waited = math.inf, 0
+        self.weights: dict[str, Array] = {}
+
+    def __call__(self, run: Run) -> None:
+        if self.monitor not in run.history:
+            raise KeyError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(run.history)}")
+        number = run.history[self.monitor][-1] * (1 if self.mode == "min" else -1)
+        if number < self.best:
+            self.best, self.waited = number, 0
+            self.weights = {name: parameter.data.copy() for name, parameter in named_parameters(run.model)}
+        else:
+            self.waited += 1
+            run.stopped = run.stopped or self.waited >= self.patience
+
+    def finish(self, run: Run) -> None:
+        for name, parameter in named_parameters(run.model):
+            if name in self.weights:
+                parameter.data = self.weights[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited, **{f"weights/{k}": v for k, v in self.weights.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.waited = float(state["best"]), int(state["waited"])
+        self.weights = _below("weights/", state)
+
+
+class Checkpoint:
+    """Keep the whole training in a `.npz` file after each `every` epochs, and go on from it where the file exists.
+
+    The file holds the weights, the optimizer, the generators (of the shuffling and of layers such as Dropout), the
+    history and the other callbacks: the training ends with the very weights that it would have had without the break.
+    It is replaced at once and whole. Plain arrays only; nothing in it is unpickled.
+    """
+
+    def __init__(self, path: str | Path, every: int = 1) -> None:
+        self.path, self.every = Path(path), every
+
+    def __call__(self, run: Run) -> None:
+        if run.epoch % self.every == 0 or run.stopped:
+            save_arrays(self.path, _snapshot(run))
+
+    def start(self, run: Run) -> None:
+        if self.path.exists():
+            before = _snapshot(run)
+            try:
+                _restore(run, load_arrays(self.path))
+            except (KeyError, ValueError, TypeError) as error:
+                _restore(run, before)
+                raise ValueError(
+                    f"{self.path} is not a checkpoint of this training (remove it, or name another file): {error}"
+                ) from error
+
+
+def _snapshot(run: Run) -> dict[str, Any]:
+    """All that the rest of a training depends on, as arrays by name."""
+    arrays: dict[str, Any] = {"epoch": run.epoch, "stopped": run.stopped}
+    arrays |= {f"model/{name}": array for name, array in state_dict(run.model).items()}
+    arrays |= {f"history/{name}": numbers for name, numbers in run.history.items()}
+    for prefix, part in _stateful(run).items():
+        arrays |= {prefix + name: value for name, value in part.state_dict().items()}
+    for name, generator in _generators(run).items():
+        arrays[name] = json.dumps(generator.bit_generator.state, default=lambda array: array.tolist())
+    return {name: np.asarray(value) for name, value in arrays.items()}
+
+
+def _restore(run: Run, arrays: Mapping[str, Array]) -> None:
+    load_state_dict(run.model, _below("model/", arrays))
+    for prefix, part in _stateful(run).items():
+        part.load_state_dict(_below(prefix, arrays))
+    for name, generator in _generators(run).items():
+        generator.bit_generator.state = json.loads(str(arrays[name]))
+    run.history.clear()
+    run.history.update({name: numbers.tolist() for name, numbers in _below("history/", arrays).items()})
+    run.epoch, run.stopped = int(arrays["epoch"]), bool(arrays["stopped"])
+
+
+def _stateful(run: Run) -> dict[str, Any]:
+    parts = {f"callbacks/{i}/": part for i, part in enumerate(run.callbacks) if hasattr(part, "state_dict")}
+    return {"optimizer/": run.optimizer, **parts}
+
+
+def _generators(run: Run) -> dict[str, np.random.Generator]:
+    """The generator of the shuffling, and those that the model owns."""
+    owned = {f"rng/{name}": item for name, item in walk(run.model) if isinstance(item, np.random.Generator)}
+    return {"rng": run.rng, **owned}
+
+
+def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+# ---------------------------------------------------------------------------------------------------- progress
+
+
+class Silent:
+    """Reports nothing; also the base of those who do."""
+
+    def step(self, samples: int, averages: Mapping[str, float]) -> None:
+        """A step is done; `averages` are those of the epoch so far."""
+
+    def epoch(self, run: Run, last: bool) -> None:
+        """An epoch is done."""
+
+    def close(self) -> None:
+        """The training has ended, in whatever way."""
+
+
+class Lines(Silent):
+    """Some fifty plain lines, for files and pipes."""
+
+    def __init__(self, epochs: int, samples: int) -> None:
+        self.epochs, self.samples = epochs, samples
+        self.every = math.ceil(epochs / 50)
+        self.since, self.start = 0, time.perf_counter()
+
+    def epoch(self, run: Run, last: bool) -> None:
+        self.since += 1
+        if run.epoch % self.every == 0 or last:
+            seconds = max(time.perf_counter() - self.start, 1e-9)
+            rate = self.since * self.samples / seconds
+            numbers = "  ".join(f"{name} {values[-1]:.4f}" for name, values in run.history.items())
+            epoch = f"{run.epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            print(f"epoch {epoch}  {numbers}  {rate:,.0f} samples/s", flush=True)
+            self.since, self.start = 0, time.perf_counter()
+
+
+class Bar(Silent):
+    """A tqdm bar over all samples of all epochs."""
+
+    def __init__(self, tqdm: Any, done: int, epochs: int, samples: int) -> None:
+        total = epochs * samples
+        self.bar = tqdm(total=total, initial=done * samples, unit=" samples", unit_scale=True, file=sys.stdout)
+        self.epochs = epochs
+        self.shown = 0.0
+        self.measured: dict[str, float] = {}
+        self.bar.set_description_str(f"epoch {done + 1}/{epochs}")
+
+    def step(self, samples: int, averages: Mapping[str, float]) -> None:
+        self.bar.update(samples)
+        if time.perf_counter() - self.shown > 0.1:
+            self.shown = time.perf_counter()
+            self.show({**self.measured, **averages})
+
+    def epoch(self, run: Run, last: bool) -> None:
+        self.measured = {name: values[-1] for name, values in run.history.items()}
+        self.bar.set_description_str(f"epoch {run.epoch + (not last)}/{self.epochs}", refresh=False)
+        self.show(self.measured)
+
+    def show(self, numbers: Mapping[str, float]) -> None:
+        self.bar.set_postfix_str(", ".join(f"{name} {number:.4f}" for name, number in numbers.items()))
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
+    """A bar where tqdm is installed and the output is a terminal, else lines."""
+    if not progress:
+        return Silent()
+    if sys.stdout.isatty():
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            pass
+        else:
+            return Bar(tqdm, done, epochs, samples)
+    return Lines(epochs, samples)
+
+
+# ----------------------------------------------------------------------------------------------------- helpers
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list while the block runs, so that it can end in its own time; a second one raises."""
+    interrupts: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if interrupts:
+            raise KeyboardInterrupt
+        interrupts.append(number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupts  # signals reach the main thread alone, and somebody else's handler is left in place
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _not_finite(value: float, model: Any, epoch: int, step: int) -> FloatingPointError:
+    bad = next((name for name, p in named_parameters(model) if not np.isfinite(p.data).all()), None)
+    reason = (
+        f"the parameter {bad} is not finite: try a smaller learning rate, or clip_grad_norm"
+        if bad
+        else "all parameters are finite: look at the data and the loss"
+    )
+    return FloatingPointError(f"the loss became {value} in epoch {epoch + 1}, step {step + 1}; {reason}.")
+
+
+def _named(metrics: Metrics) -> dict[str, Metric]:
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    return {getattr(metric, "__name__", type(metric).__name__): metric for metric in metrics}
+
+
+def _array(prediction: Any) -> Array:
+    return prediction.data if isinstance(prediction, Tensor) else np.asarray(prediction)
+
+
+def _nothing(run: Run) -> None:
+    pass
