@@ -1,11 +1,16 @@
 """Reverse-mode autodiff for NumPy that you can read in one sitting."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from minigrad import composites as composites  # it and rules fill the tables of the engine
-from minigrad import data, nn, optim
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
-from minigrad.training import Checkpoint, EarlyStopping, History, accuracy, evaluate, fit, predict
 from minigrad.transforms import grad, value_and_grad
+
+if TYPE_CHECKING:
+    from minigrad import data, nn, optim
+    from minigrad.training import Checkpoint, EarlyStopping, History, accuracy, evaluate, fit, predict
 
 __all__ = [
     "Checkpoint",
@@ -28,3 +33,16 @@ __all__ = [
     "vjps",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what stands above the engine when it is first used, so that the engine alone costs little to import."""
+    if name in ("data", "nn", "optim"):
+        return import_module(f"minigrad.{name}")
+    if name in __all__:
+        return getattr(import_module("minigrad.training"), name)
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,7 @@ def composite(*functions):
 
 @composite(np.where)
 def where(condition, *branches):
+    condition = np.asarray(condition) if isinstance(condition, (list, tuple)) else condition
     return call(np.where, (condition, *branches)) if branches else np.nonzero(condition)
 
 
@@ -62,15 +63,15 @@ def _pieces(x, pieces, axis):
 def mean(x, axis=None, dtype=None, out=None, keepdims=False, where=True):
     if x.dtype == np.float16 and dtype is None:  # as NumPy does, since sums overflow
         return mean(x.astype(np.float32), axis, None, None, keepdims, where).astype(np.float16)
-    return np.sum(x, axis=axis, dtype=dtype, keepdims=keepdims, where=where) / _count(x, axis, where, keepdims)
+    options = {} if where is True else {"where": where}
+    return call(np.sum, (x, axis, dtype, None, keepdims), options) / _count(x, axis, where, keepdims)
 
 
 def _count(x, axis, where, keepdims):
     """How many elements go into each element of a reduction: a Python integer when it is the same everywhere."""
     if where is not True:
         return np.sum(np.broadcast_to(where, x.shape), axis=axis, dtype=x.dtype, keepdims=keepdims)
-    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
-    return math.prod(x.shape[i] for i in axes)
+    return x.size if axis is None else math.prod(x.shape[i] for i in normalize_axis_tuple(axis, x.ndim))
 
 
 @composite(np.var)
@@ -108,6 +109,17 @@ def dot(x, y):
     return np.reshape(product, (*x.shape[:-1], *columns.shape[1:]))
 
 
+@composite(np.inner)
+def inner(x, y):
+    if np.ndim(x) == 2 == np.ndim(y):
+        return call(np.inner, (x, y))
+    if np.ndim(x) == 0 or np.ndim(y) == 0:
+        return np.multiply(x, y)
+    (*before, m), (*behind, n) = np.shape(x), np.shape(y)
+    product = np.inner(np.reshape(x, (math.prod(before), m)), np.reshape(y, (math.prod(behind), n)))
+    return np.reshape(product, (*before, *behind))
+
+
 @composite(np.ravel)
 def ravel(x, order="C"):
     return np.reshape(x, x.size, order=order)
@@ -130,7 +142,7 @@ def tile(x, reps):
 
 
 @composite(np.pad)
-def pad(x, pad_width, mode="constant", constant_values=0, **kwargs):
+def pad(x, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
     if mode == "constant":
         inside = np.pad(np.ones(x.shape, bool), pad_width)
         frame = np.pad(np.zeros(x.shape, x.dtype), pad_width, constant_values=constant_values)
@@ -139,7 +151,9 @@ def pad(x, pad_width, mode="constant", constant_values=0, **kwargs):
         raise NotImplementedError(
             f"np.pad of a Tensor knows the modes constant, edge, reflect, symmetric and wrap, not {mode!r}"
         )
-    numbers = np.pad(np.arange(x.size).reshape(x.shape), pad_width, mode, **kwargs)
+    if reflect_type != "even":
+        raise NotImplementedError(f"np.pad of a Tensor knows reflect_type='even' only, not {reflect_type!r}")
+    numbers = np.pad(np.arange(x.size).reshape(x.shape), pad_width, mode)
     return np.reshape(x, x.size)[numbers]
 
 

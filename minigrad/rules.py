@@ -15,6 +15,7 @@ subgradient of least norm; where maxima tie, they share.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import sys
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ vjps[np.float_power]  = lambda g, ans, x, y: g * slope(x, y),       lambda g, an
 vjps[np.remainder]    = lambda g, ans, x, y: g,                     lambda g, ans, x, y: -g * np.floor_divide(x, y)
 vjps[np.fmod]         = lambda g, ans, x, y: g,                     lambda g, ans, x, y: -g * np.trunc(x / y)
 vjps[np.floor_divide] = zero,                                       zero
-vjps[np.heaviside]    = zero,                                       lambda g, ans, x, y: np.where(x == 0, g, 0)
+vjps[np.heaviside]    = zero,                                       lambda g, ans, x, y: g * (x == 0)
 vjps[np.copysign]     = lambda g, ans, x, y: g * sides(x, y),       zero
 vjps[np.hypot]        = lambda g, ans, x, y: g * cosine(x, ans),    lambda g, ans, x, y: g * cosine(y, ans)
 vjps[np.arctan2]      = lambda g, ans, x, y: g * y / (x*x + y*y),   lambda g, ans, x, y: -g * x / (x*x + y*y)
@@ -96,6 +97,7 @@ vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(x - ans),  lambda g, an
 # ----------------------------------------------------------------------------------------------------- products
 
 vjps[np.matmul]       = lambda g, ans, x, y: rows(g, x, y),         lambda g, ans, x, y: columns(g, x, y)
+vjps[np.inner]        = lambda g, ans, x, y: g @ y,                 lambda g, ans, x, y: g.T @ x
 vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * others(x, *a, **k),
 
 # ---------------------------------------------- selections: these pick or add up numbers without changing them
@@ -104,8 +106,8 @@ moves: dict[Function, Rules] = {
     np.maximum:        (lambda g, ans, x, y: share(g, x > y, x == y), lambda g, ans, x, y: share(g, y > x, x == y)),
     np.minimum:        (lambda g, ans, x, y: share(g, x < y, x == y), lambda g, ans, x, y: share(g, y < x, x == y)),
     np.where:          (zero,
-                        lambda g, ans, condition, x, y: np.where(condition, g, 0),
-                        lambda g, ans, condition, x, y: np.where(condition, 0, g)),
+                        lambda g, ans, condition, x, y: g * (condition != 0),
+                        lambda g, ans, condition, x, y: g * (condition == 0)),
     np.sum:            (lambda g, ans, x, *a, **k: spread(g, x, *a, **k),),
     np.max:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
     np.min:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
@@ -135,8 +137,8 @@ def slope(x, y):
 
 
 def growth(ans, x, y):
-    """d(x**y)/dy = x**y * log(x), and 0 for the constant 0**y."""
-    return np.where((x == 0) & (y > 0), 0, ans * np.log(x))
+    """d(x**y)/dy = x**y * log(x), and 0 for the constant 0**y, also at y = 0."""
+    return np.where((x == 0) & (y >= 0), 0, ans * np.log(x))
 
 
 def sides(x, y):
@@ -148,7 +150,7 @@ def cosine(x, length):
 
 
 def share(g, wins, ties):
-    return np.where(wins, g, np.where(ties, g / 2, 0))
+    return g * wins + g * ties / 2
 
 
 def kept(x, axis):
@@ -168,7 +170,7 @@ def spread_ties(g, ans, x, axis=None, out=None, keepdims=False, initial=None, wh
     shape = kept(x, axis)
     hits = (x == ans.reshape(shape)) & where
     counts = np.sum(hits, axis=axis, keepdims=True)
-    return np.where(hits, g.reshape(shape) / np.maximum(counts, 1).astype(g.dtype), 0)
+    return g.reshape(shape) / np.maximum(counts, 1).astype(g.dtype) * hits
 
 
 def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
@@ -222,9 +224,9 @@ def flipped(x):
 
 
 def _repeats(index):
-    """Whether an index may name the same element twice: those by integer arrays may."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, (list, np.ndarray)) and np.asarray(part).dtype.kind in "iu" for part in parts)
+    """Whether an index may name the same element twice: those by integer arrays, or what becomes one, may."""
+    parts = [part for part in (index if isinstance(index, tuple) else (index,)) if not isinstance(part, (int, slice))]
+    return any(np.ndim(part) > 0 and np.asarray(part).dtype.kind in "iu" for part in parts)
 
 
 @primitive(lambda g, ans, x, index, value: g, None, lambda g, ans, x, index, value: g[index])
@@ -235,8 +237,8 @@ def put_add(x, index, value):
     array([2., 0., 1.])
     """
     answer = np.array(x)
-    if _repeats(index):
-        np.add.at(answer, index, value)
+    if _repeats(index):  # broadcast here, since np.add.at can read beyond the end of a value shorter than the index
+        np.add.at(answer, index, np.broadcast_to(value, answer[index].shape))
     else:
         answer[index] += value
     return answer
@@ -293,4 +295,4 @@ def _part(position, g, ans, *arrays, axis):
 
 
 vjps[join] = _Each(_part)
-selections.update({put, put_add, join})
+selections.update(map(inspect.unwrap, (put, put_add, join)))

@@ -156,6 +156,9 @@ def primitive(*rules: Function | None) -> Callable[[Function], Function]:
         raise TypeError("primitive needs one rule for each array argument: @primitive(lambda g, ans, x: ...)")
 
     def register(function: Function) -> Function:
+        if not callable(function):
+            raise TypeError("primitive takes the rules first: @primitive(lambda g, ans, x: ...) above the function")
+
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             for key, value in kwargs.items():
@@ -277,6 +280,8 @@ def backpropagate(
                     if argument._time > node._time:
                         raise _changed(function, argument)
                     values.append(argument if record else argument._data)
+                elif isinstance(argument, (list, tuple)) and isinstance(function, np.ufunc):
+                    values.append(np.asarray(argument))
                 else:
                     values.append(argument)
             ans = node if record else node._data
@@ -314,15 +319,17 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
     if getattr(g, "shape", None) != shape:
         g = g if isinstance(g, Tensor) else np.asarray(g)
         added = g.ndim - len(shape)
-        stretched = tuple(i for i, n in enumerate(shape, added) if n == 1 != g.shape[i]) if added >= 0 else ()
-        if added < 0 or any(g.shape[i] != n for i, n in enumerate(shape, added) if i not in stretched):
+        if added < 0 or any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True)):
             raise ValueError(
                 f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of "
                 f"shape {shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to "
                 "may help."
             )
-        g = np.add.reduce(g, axis=(*range(added), *stretched), keepdims=True)
-        g = g.reshape(shape)
+        if added:
+            g = np.add.reduce(g, axis=tuple(range(added)))
+        if g.shape != shape:
+            stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
+            g = np.add.reduce(g, axis=stretched, keepdims=True)
     return g if g.dtype == argument._data.dtype else g.astype(argument._data.dtype)
 
 
@@ -343,7 +350,7 @@ def _guarded(
 
 
 def _has_nan(g: Any) -> bool:
-    flat = (g._data if isinstance(g, Tensor) else g).ravel()
+    flat = (g._data if isinstance(g, Tensor) else g).ravel("K")
     return math.isnan(np.dot(flat, flat))  # squares cannot cancel: nan comes from nan alone
 
 

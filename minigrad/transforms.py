@@ -84,6 +84,7 @@ def _variable(x: Any) -> Tensor:
 
 
 def _answer(x: Any, as_tensor: bool) -> Any:
+    """An array of one's own: rules may hand the same memory, or a read-only view of it, to several arguments."""
     if as_tensor:
         return x if isinstance(x, Tensor) else Tensor(x)
-    return x.data if isinstance(x, Tensor) else np.asarray(x)
+    return np.array(x.data if isinstance(x, Tensor) else x)

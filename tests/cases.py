@@ -1,0 +1,71 @@
+"""Rows of the tables of cases, and the one check that goes with them.
+
+A case is a function of arrays and, for each of them, a shape and the domain that its numbers are drawn from. A domain
+is a tuple of intervals: between them lie the kinks, jumps and poles.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.testing import check_grads
+
+REAL = ((-3.0, -0.3), (0.3, 3.0))
+POSITIVE = ((0.3, 3.0),)
+UNIT = ((-0.9, -0.1), (0.1, 0.9))
+BETWEEN_INTEGERS = ((-2.7, -2.3), (-0.7, -0.3), (0.3, 0.7), (1.3, 1.7))
+
+Domain = tuple[tuple[float, float], ...]
+Shape = tuple[int, ...]
+
+
+class Case(NamedTuple):
+    function: Callable[..., Any]
+    shapes: Sequence[Shape]
+    domains: Sequence[Domain]
+
+
+def case(function: Callable[..., Any], *shapes: Shape, domain: Domain = REAL, **keywords: Any) -> Case:
+    """A case whose arguments all come from one domain, with the keywords filled in."""
+    return Case(lambda *arrays: function(*arrays, **keywords), shapes, [domain] * len(shapes))
+
+
+def draw(rng: np.random.Generator, shape: Shape, domain: Domain) -> np.ndarray:
+    """Random numbers from all intervals of the domain."""
+    low, high = np.transpose(domain)
+    interval = rng.integers(len(domain), size=shape)
+    return np.asarray(rng.uniform(low[interval], high[interval]))
+
+
+def arguments(case: Case, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [draw(rng, shape, domain) for shape, domain in zip(case.shapes, case.domains, strict=True)]
+
+
+def in_every_dtype(args: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """All double, all single, and each in turn single among doubles."""
+    yield args
+    yield [a.astype(np.float32) for a in args]
+    for i in range(len(args) if len(args) > 1 else 0):
+        yield [a.astype(np.float32) if i == k else a for k, a in enumerate(args)]
+
+
+def check(case: Case, exact: bool, seed: int = 0) -> None:
+    """Compare values with NumPy's, first and second derivatives with differences, and `backward` with `grad`."""
+    for n, args in enumerate(in_every_dtype(arguments(case, seed))):
+        expected = np.asarray(case.function(*args))
+        tensors = [mg.Tensor(a, requires_grad=True) for a in args]
+        answer = case.function(*tensors)
+        assert isinstance(answer, mg.Tensor)
+        assert (answer.shape, answer.dtype) == (expected.shape, expected.dtype)
+        rounding = 0 if exact else 8 * np.finfo(expected.dtype).eps
+        np.testing.assert_allclose(answer.data, expected, rtol=rounding, atol=rounding)
+        check_grads(case.function, args, order=2 if n == 0 else 1)
+        answer.backward(np.broadcast_to(answer.dtype.type(1), answer.shape))  # read-only
+        gradients = mg.grad(lambda *xs: np.sum(case.function(*xs)), tuple(range(len(args))))(*args)
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            found = np.zeros_like(gradient) if tensor.grad is None else tensor.grad  # None: nothing depends on it
+            np.testing.assert_array_equal(found, gradient)
+            assert found.dtype == gradient.dtype == tensor.dtype

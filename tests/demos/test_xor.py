@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+XOR = Path(__file__).parents[2] / "demos" / "xor.py"
+
+
+def run(*options, cwd):
+    command = [sys.executable, "-W", "error", XOR, *options]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def predictions(output):
+    """What follows "predicted" in the first four lines."""
+    return [float(line.split()[-1]) for line in output.splitlines()[:4]]
+
+
+@pytest.mark.parametrize(("loss", "limit", "epochs"), [("mse", 3e-4, "1,000"), ("log", 0.05, "1,500")])
+def test_learns_exclusive_or_as_well_as_the_tutorials(demo, tmp_path, capsys, loss, limit, epochs):
+    final = demo("xor").main(loss=loss, pictures=tmp_path / "new" / "folder")
+    assert 0 < final <= limit
+    output = capsys.readouterr().out
+    assert predictions(output) == pytest.approx([0, 1, 1, 0], abs=0.05)
+    assert f"after {epochs} epochs: {final:.2g}\n" in output
+    assert (tmp_path / "new" / "folder" / f"xor-{loss}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_the_default_seed_is_not_a_lucky_one(demo, tmp_path, capsys, seed):
+    assert demo("xor").main(loss="log", seed=seed, pictures=tmp_path) <= 0.05
+    assert demo("xor").main(loss="mse", seed=seed, pictures=tmp_path) <= 5e-4
+
+
+def test_the_seed_decides_the_result(demo, tmp_path, capsys):
+    first, again, other = (demo("xor").main(epochs=20, seed=seed, pictures=tmp_path) for seed in (5, 5, 6))
+    assert first == again != other
+
+
+def test_runs_from_the_command_line_in_any_folder(tmp_path):
+    done = run("--loss", "log", "--epochs", "30", "--seed", "3", "--pictures", "here", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "after 30 epochs" in done.stdout
+    assert (tmp_path / "here" / "xor-log.png").exists()
+
+
+def test_help_names_the_options_and_their_defaults(tmp_path):
+    text = run("--help", cwd=tmp_path).stdout
+    assert all(option in text for option in ["--loss {mse,log}", "--epochs", "--seed", "--pictures"])
+    assert "default: mse" in text
+    assert "default: 0" in text
+    wrong = run("--loss", "hinge", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "hinge" in wrong.stderr
+
+
+def test_without_matplotlib_it_says_how_to_get_the_picture(demo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    demo("xor").main(epochs=2, pictures=tmp_path)
+    assert "pip install matplotlib" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
