@@ -81,9 +81,9 @@ class Optimizer:
         for flat, memory in zip(self.flats, self.memory, strict=True):
             flat.gather()
             g = flat.grad
-            if self.weight_decay:
-                g = self.decayed(flat)
             with np.errstate(over="ignore", invalid="ignore"):  # a diverged parameter shows in the loss
+                if self.weight_decay:
+                    g = self.decayed(flat)
                 self.update(flat.data, g, flat.scratch, **memory)
             for parameter, data in zip(flat.parameters, flat.datas, strict=True):
                 parameter.data = data  # tells the engine that the numbers have changed
@@ -97,7 +97,7 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of the numbers that the next step depends on, besides the parameters and their gradients."""
+        """A copy of what changes from step to step, besides the parameters and their gradients."""
         state: dict[str, Any] = {"lr": self.lr, "steps": self.steps}
         for i, memory in enumerate(self.memory):
             state.update({f"{slot}.{i}": vector.copy() for slot, vector in memory.items()})
@@ -113,6 +113,7 @@ class Optimizer:
             for name, value in expected.items()
             if name in state and np.shape(state[name]) != np.shape(value)
         ]
+        problems += [f"not a real number: {name}" for name in state if np.asarray(state[name]).dtype.kind not in "biuf"]
         if problems:
             raise ValueError(f"this state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems))
         self.lr, self.steps = float(state["lr"]), int(state["steps"])
@@ -272,7 +273,8 @@ def _fraction(**options: float) -> None:
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients so that their common Euclidean norm is at most `max_norm`; returns the norm before.
 
-    Pascanu et al., ICML 2013 (arXiv:1211.5063). Call it between backward() and step().
+    Pascanu et al., ICML 2013 (arXiv:1211.5063). Call it between backward() and step(). When a gradient is inf or nan,
+    so is the norm, and no gradient is changed: there is no length to scale to.
 
     >>> p = Tensor([3.0, 4.0], requires_grad=True)
     >>> np.sum(p * p / 2).backward()
@@ -280,9 +282,10 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     (5.0, array([0.6, 0.8]))
     """
     _at_least_zero(max_norm=max_norm)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = math.hypot(*(float(np.linalg.norm(g)) for g in gradients))
-    if total > max_norm:
+    unique = {id(parameter): parameter.grad for parameter in parameters}
+    gradients = [g for g in unique.values() if g is not None]
+    total = math.hypot(*(float(np.linalg.norm(g.astype(np.float64))) for g in gradients))  # no overflow in float32
+    if max_norm < total < math.inf:
         for g in gradients:
             g *= max_norm / total
     return total

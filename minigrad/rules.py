@@ -161,7 +161,7 @@ def kept(x, axis):
 
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
     """Give every element of a sum the gradient of the sum."""
-    g = np.broadcast_to(g.reshape(kept(x, axis)), x.shape)
+    g = np.broadcast_to(g.reshape(kept(x, axis)) if g.ndim else g, x.shape)
     return g if where is True else np.where(where, g, 0)
 
 

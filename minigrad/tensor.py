@@ -218,25 +218,26 @@ def _plain(value: Any) -> Any:
 
 
 def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
-    """The tracked tensors that `root` was made of, the youngest first; given targets, those that depend on one."""
+    """The tracked tensors that `root` was made of, the youngest first; given targets, those that depend on one.
+
+    Raises RuntimeError where the graph was freed, or an argument has been changed since it was used.
+    """
     oldest = min(map(_time_of, targets), default=-1)
     found, stack = {root}, [root]
     while stack:
-        args = stack.pop().args
-        if args is None:
+        node = stack.pop()
+        if node.args is None:
             raise RuntimeError(
                 "this graph has been walked by backward() before, and was freed then. To walk it twice, say "
                 "backward(retain_graph=True) the first time; to train, compute the loss anew in every step."
             )
-        for argument in args:
-            if (
-                isinstance(argument, Tensor)
-                and argument._requires_grad
-                and argument._time >= oldest
-                and argument not in found
-            ):
-                found.add(argument)
-                stack.append(argument)
+        for argument in node.args:
+            if isinstance(argument, Tensor):
+                if argument._time > node._time:
+                    raise _changed(node.function, argument)
+                if argument._requires_grad and argument not in found and argument._time >= oldest:
+                    found.add(argument)
+                    stack.append(argument)
     nodes = sorted(found, key=_time_of, reverse=True)
     if targets:
         found = set(targets)
@@ -274,16 +275,7 @@ def backpropagate(
             if g is None:
                 continue
             function, args, kwargs = node.function, node.args or (), node.kwargs
-            values = []
-            for argument in args:
-                if isinstance(argument, Tensor):
-                    if argument._time > node._time:
-                        raise _changed(function, argument)
-                    values.append(argument if record else argument._data)
-                elif isinstance(argument, (list, tuple)) and isinstance(function, np.ufunc):
-                    values.append(np.asarray(argument))
-                else:
-                    values.append(argument)
+            values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
             rules = vjps[function]
             for position, argument in enumerate(args):
@@ -319,14 +311,16 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
     if getattr(g, "shape", None) != shape:
         g = g if isinstance(g, Tensor) else np.asarray(g)
         added = g.ndim - len(shape)
-        if added < 0 or any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True)):
+        if added < 0 or (
+            g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))
+        ):
             raise ValueError(
                 f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of "
                 f"shape {shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to "
                 "may help."
             )
         if added:
-            g = np.add.reduce(g, axis=tuple(range(added)))
+            g = np.add.reduce(g, axis=tuple(range(added)) if added > 1 else 0)
         if g.shape != shape:
             stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
             g = np.add.reduce(g, axis=stretched, keepdims=True)
@@ -354,11 +348,11 @@ def _has_nan(g: Any) -> bool:
     return math.isnan(np.dot(flat, flat))  # squares cannot cancel: nan comes from nan alone
 
 
-def _changed(function: Function, argument: Tensor) -> RuntimeError:
+def _changed(function: Function | None, argument: Tensor) -> RuntimeError:
     return RuntimeError(
-        f"the {argument.dtype}{list(argument.shape)} tensor that {name_of(function)} used has been changed since "
-        "then (by an optimizer step, load_state_dict or an assignment to .data), so the gradient would be wrong. Call "
-        "backward() before the change, or compute the loss again after it."
+        f"the {argument.dtype}{list(argument.shape)} tensor that {name_of(function or call)} used has been changed "
+        "since then (by making or stepping an optimizer, by load_state_dict or by an assignment to .data), so the "
+        "gradient would be wrong. Call backward() before the change, or compute the loss again after it."
     )
 
 
@@ -366,17 +360,18 @@ def _changed(function: Function, argument: Tensor) -> RuntimeError:
 
 
 def _operator(function: Function) -> Callable[..., Tensor]:
-    return lambda self, other: call(function, (self, other))
+    return lambda self, other: call(function, (self, np.asarray(other) if isinstance(other, (list, tuple)) else other))
 
 
 def _reflected(function: Function) -> Callable[..., Tensor]:
-    return lambda self, other: call(function, (other, self))
+    return lambda self, other: call(function, (np.asarray(other) if isinstance(other, (list, tuple)) else other, self))
 
 
 def _method(function: Function) -> Callable[..., Any]:
     return functools.wraps(function)(lambda self, *args, **kwargs: apply(function, (self, *args), kwargs))
 
 
+_power = _operator(np.power)
 _POWERS: Mapping[Any, Function] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}  # as ndarray.__pow__ does
 
 
@@ -497,7 +492,7 @@ class Tensor:
                     f"backward() starts at a single number, and this tensor has shape {self.shape}: reduce it first "
                     "(loss = y.sum()), or say backward(gradient) with an array of that shape."
                 )
-            gradient = np.ones_like(self._data)
+            gradient = np.ones(self._data.shape, self._data.dtype)
         gradient = np.asarray(gradient, dtype=self._data.dtype)
         if gradient.shape != self._data.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {self.shape}.")
@@ -521,6 +516,7 @@ class Tensor:
     __array_priority__ = 1000.0
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
         return apply(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, function: Function, types: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -603,7 +599,7 @@ class Tensor:
     def __pow__(self, other: Any) -> Tensor:
         if type(other) in (int, float) and other in _POWERS and self._data.dtype.kind == "f":
             return call(_POWERS[other], (self,))
-        return call(np.power, (self, other))
+        return _power(self, other)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return self // other, self % other

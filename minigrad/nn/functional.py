@@ -25,8 +25,9 @@ def tanh(x: Any) -> Any:
     array([-1.        ,  0.        ,  0.46211716])
     """
     side = _side(x)
-    t = np.expm1(2 * side * x)
-    return side * t / (t + 2)
+    with np.errstate(over="ignore"):  # the double of the largest numbers is infinite, and that is as good
+        t = np.expm1(x * (side + side))
+    return t * side / (t + 2)
 
 
 def sigmoid(x: Any) -> Any:
@@ -35,14 +36,22 @@ def sigmoid(x: Any) -> Any:
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    z = np.exp(_side(x) * x)
-    return np.where(x > 0, 1, z) / (1 + z)
+    side = _side(x)
+    z = np.exp(x * side)
+    return z / (1 + z) * side + (1 - side) / 2
 
 
 def _side(x: Any) -> Any:
-    """-1 where `x` is positive and 1 elsewhere: `_side(x) * x` is -|x|, so exp cannot overflow, and is smooth at 0."""
-    one = x.dtype.type(1) if hasattr(x, "dtype") else 1
-    return np.where(x > 0, -one, one)
+    """-1 where `x` is positive and 1 where it is negative: `x * _side(x)` is -|x|, so exp cannot overflow.
+
+    It is a constant, and at 0 either sign will do: what is built on it is smooth there.
+    """
+    return -np.copysign(1, _constant(x))
+
+
+def _constant(x: Any) -> Any:
+    """The numbers of `x` without their history."""
+    return x.detach().data if isinstance(x, Tensor) else np.asarray(x)
 
 
 def relu(x: Any) -> Any:
@@ -71,11 +80,12 @@ def softplus(x: Any) -> Any:
 def gelu(x: Any) -> Any:
     """The Gaussian error linear unit in its tanh form, x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
 
-    Hendrycks and Gimpel, 2016 (arXiv:1606.08415); within 5e-4 of x times the normal distribution function. Beyond 20
-    the tanh is 1, and `x` is not cubed.
+    Hendrycks and Gimpel, 2016 (arXiv:1606.08415); within 5e-4 of x times the normal distribution function. Below -20 it
+    is flat, and above 20 it is `x`, to any precision: what is cubed lies between.
     """
-    u = np.clip(x, -20, 20)
-    return x * sigmoid(math.sqrt(8 / math.pi) * (u + 0.044715 * u * u * u))
+    above = np.maximum(x, -20.0)
+    u = np.minimum(above, 20.0)
+    return above * sigmoid(math.sqrt(8 / math.pi) * (u + 0.044715 * u * u * u))
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -100,7 +110,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 def _peak(x: Any, axis: int) -> Any:
     """The maximum along `axis`, as a constant: softmax does not depend on what is subtracted."""
-    return np.max(x.detach() if isinstance(x, Tensor) else x, axis=axis, keepdims=True)
+    return np.max(_constant(x), axis=axis, keepdims=True) * 1.0  # integers would wrap
 
 
 # ------------------------------------------------------------------------------------------------------ losses
@@ -130,9 +140,10 @@ def huber_loss(prediction: Any, target: Any, reduction: Reduction = "mean", delt
     array([0.125, 2.5  ])
     """
     prediction, target = _equal_shapes("huber_loss", prediction, target)
-    error = np.absolute(prediction - target)
-    near = np.where(error <= delta, error, 0)  # the square is taken of this, so that far errors do not overflow
-    return _reduced(np.where(error <= delta, near * near / 2, delta * (error - delta / 2)), reduction)
+    difference = prediction - target
+    error = np.absolute(difference)
+    near = np.where(error <= delta, difference, 0)  # squared in its place, so that far errors do not overflow
+    return _reduced(np.where(error <= delta, np.square(near) / 2, delta * (error - delta / 2)), reduction)
 
 
 def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
@@ -146,12 +157,13 @@ def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
     array([ 0.6931,  0.    , 27.631 ])
     """
     prediction, target = _equal_shapes("log_loss", prediction, target)
-    return _reduced(-target * _floored_log(prediction) - (1 - target) * _floored_log(1 - prediction), reduction)
+    losses = -(target * _floored_log(prediction)) - (1 - target) * _floored_log(1 - prediction)
+    return _reduced(losses, reduction)
 
 
 def _floored_log(p: Any, floor: float = 1e-12) -> Any:
     """log(max(p, floor)) with the derivative 1 / max(p, floor); a negative `p` gives nan, as in np.log."""
-    constant = p.detach() if isinstance(p, Tensor) else p
+    constant = _constant(p)
     missing = np.where((constant >= 0) & (constant < floor), floor - constant, 0)
     return np.log(p + missing)
 

@@ -8,14 +8,15 @@ takes a fresh one, seeded by the operating system. To use an initialiser, assign
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from minigrad.tensor import Array
 
-Rng = np.random.Generator | None
-Shape = tuple[int, ...]
+Rng: TypeAlias = "np.random.Generator | None"  # a string, since NumPy loads its generators only when they are used
+Shape: TypeAlias = tuple[int, ...]
 
 
 def uniform(shape: Shape, low: float, high: float, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:

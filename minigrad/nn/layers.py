@@ -48,7 +48,7 @@ class Linear(Module):
                 f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
                 "images first, and give a single sample as x[None]."
             )
-        product = x @ self.weight.T
+        product = np.inner(x, self.weight)
         return product if self.bias is None else product + self.bias
 
     def __repr__(self) -> str:
@@ -77,6 +77,10 @@ class Sequential(Module, list[Callable[..., Any]]):
         super().__init__(layers)
 
     __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        return Sequential(*part) if isinstance(index, slice) else part
 
     def forward(self, x: Any) -> Any:
         for layer in self:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import reprlib
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,8 +26,8 @@ _outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", defau
 def walk(obj: Any) -> Iterator[tuple[str, Any]]:
     """Everything that `obj` is made of, itself included, each thing once, with a name like `layers.0.weight`.
 
-    It looks into lists, tuples and dicts, and into the attributes of all other objects but functions, classes and
-    (Python) modules.
+    It looks into lists, tuples and dicts, and into the attributes of all objects but functions, classes and (Python)
+    modules.
     """
     seen: set[int] = set()
     stack = [("", obj)]
@@ -41,13 +42,14 @@ def walk(obj: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(item: Any) -> list[tuple[Any, Any]]:
-    if isinstance(item, (list, tuple)):
-        return list(enumerate(item))
-    if isinstance(item, Mapping):
-        return list(item.items())
     if isinstance(item, (FunctionType, ModuleType, type)):
         return []
-    return list(getattr(item, "__dict__", {}).items())
+    attributes = list(getattr(item, "__dict__", {}).items())
+    if isinstance(item, (list, tuple)):
+        return [*enumerate(item), *attributes]
+    if isinstance(item, Mapping):
+        return [*item.items(), *attributes]
+    return attributes
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
@@ -149,6 +151,7 @@ class Module:
         """Take over the state that `save` wrote; see `load_state_dict`."""
         self.load_state_dict(load_arrays(path))
 
+    @reprlib.recursive_repr()
     def __repr__(self) -> str:
         children = [(key, part) for key, part in _parts(self) if _has_modules(part) or callable(part)]
         lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
@@ -220,24 +223,27 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
         temporary = Path(file.name)
         try:
-            np.savez(file, allow_pickle=False, **arrays)
+            with zipfile.ZipFile(file, "w") as archive:  # np.savez would trip over names such as `file`
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                        np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
+            file.close()
+            temporary.replace(path)
         except BaseException:
             file.close()
             temporary.unlink()
             raise
-    temporary.replace(path)
 
 
 def load_arrays(path: str | Path) -> dict[str, Array]:
     """The arrays by name of a `.npz` file; nothing in it is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            return dict(file)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        with zipfile.ZipFile(path) as archive:  # np.load would not look at the checksum of what it reads in part
+            entries = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
+        return {name: np.lib.format.read_array(entry, allow_pickle=False) for name, entry in entries.items()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file can make zipfile raise nearly anything
         raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
