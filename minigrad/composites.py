@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.rules import join, put
-from minigrad.tensor import call, composites, constants
+from minigrad.tensor import Tensor, call, composites, constants
 
 
 def composite(*functions):
@@ -25,9 +25,14 @@ def composite(*functions):
     return register
 
 
+def _array(x):
+    """What NumPy takes `x` for: lists and numbers become arrays."""
+    return x if isinstance(x, Tensor) else np.asarray(x)
+
+
 @composite(np.where)
 def where(condition, *branches):
-    condition = np.asarray(condition) if isinstance(condition, (list, tuple)) else condition
+    condition = _array(condition)
     return call(np.where, (condition, *branches)) if branches else np.nonzero(condition)
 
 
@@ -100,9 +105,10 @@ def clip(x, a_min=None, a_max=None, out=None, *, min=None, max=None):
 
 @composite(np.dot)
 def dot(x, y):
-    if np.ndim(x) == 0 or np.ndim(y) == 0:
+    x, y = _array(x), _array(y)
+    if x.ndim == 0 or y.ndim == 0:
         return np.multiply(x, y)
-    if np.ndim(y) <= 2:
+    if y.ndim <= 2:
         return np.matmul(x, y)
     columns = np.moveaxis(y, -2, 0)  # the sum goes over the last axis of x and the second-last of y
     product = np.matmul(x, np.reshape(columns, (len(columns), math.prod(columns.shape[1:]))))
@@ -111,11 +117,12 @@ def dot(x, y):
 
 @composite(np.inner)
 def inner(x, y):
-    if np.ndim(x) == 2 == np.ndim(y):
+    x, y = _array(x), _array(y)
+    if x.ndim == 2 == y.ndim:
         return call(np.inner, (x, y))
-    if np.ndim(x) == 0 or np.ndim(y) == 0:
+    if x.ndim == 0 or y.ndim == 0:
         return np.multiply(x, y)
-    (*before, m), (*behind, n) = np.shape(x), np.shape(y)
+    (*before, m), (*behind, n) = x.shape, y.shape
     product = np.inner(np.reshape(x, (math.prod(before), m)), np.reshape(y, (math.prod(behind), n)))
     return np.reshape(product, (*before, *behind))
 

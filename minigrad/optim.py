@@ -39,7 +39,7 @@ class Flat:
         for parameter, data, grad in zip(self.parameters, self.datas, self.grads, strict=True):
             if parameter.data is not data:
                 data[...] = parameter.data
-                parameter.data = data
+                parameter._data = data  # the same numbers in other memory: nothing has changed for the graph
             if parameter.grad is not grad:
                 grad[...] = 0 if parameter.grad is None else parameter.grad
                 parameter.grad = grad

@@ -456,10 +456,10 @@ class Tensor:
     grad = property(attrgetter("_grad"), _set_grad, doc="The sum of the gradients of all backward() calls, or None.")
     requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad, doc="Whether calls are recorded.")
 
-    shape = property(lambda self: self._data.shape, doc="The shape of the array.")
-    ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
-    size = property(lambda self: self._data.size, doc="The number of elements.")
-    dtype = property(lambda self: self._data.dtype, doc="The dtype of the array.")
+    shape = property(attrgetter("_data.shape"), doc="The shape of the array.")
+    ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
+    size = property(attrgetter("_data.size"), doc="The number of elements.")
+    dtype = property(attrgetter("_data.dtype"), doc="The dtype of the array.")
 
     @property
     def T(self) -> Tensor:

@@ -68,8 +68,8 @@ class Run:
 
     model: Any
     optimizer: Optimizer
+    rng: np.random.Generator
     history: History = field(default_factory=History)
-    rng: np.random.Generator = field(default_factory=np.random.default_rng)
     callbacks: list[Callable[[Run], Any]] = field(default_factory=list)
     epoch: int = 0
     stopped: bool = False
@@ -102,33 +102,33 @@ def fit(
     and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss that is nan or
     infinite.
     """
-    x, y = data
-    if len(x) != len(y) or not len(x):
-        raise ValueError(f"fit got {len(x)} samples and {len(y)} targets: it needs as many, and at least one")
+    x, y = _samples(data)
     metrics = _named(metrics)
+    names = ["loss", *metrics]
+    history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # it keeps the others' state
-    run = Run(model, optimizer, rng=np.random.default_rng(seed), callbacks=ordered)
+    run = Run(model, optimizer, np.random.default_rng(seed), history, ordered)
     for callback in run.callbacks:
         getattr(callback, "start", _nothing)(run)
     with in_mode(model, training=True), _interruptible() as interrupts:
         report = _reporter(progress, run.epoch, epochs, len(x))
         try:
             while run.epoch < epochs and not run.stopped and not interrupts:
-                sums = dict.fromkeys(["loss", *metrics], 0.0)
+                sums = dict.fromkeys(names, 0.0)
                 done = 0
                 for step, (x_batch, y_batch) in enumerate(batches(x, y, batch_size=batch_size, rng=run.rng)):
+                    optimizer.zero_grad()
                     prediction = model(x_batch)
                     value = loss(prediction, y_batch)
                     if not math.isfinite(value.item()):
-                        raise _not_finite(value.item(), model, run.epoch, step)
-                    optimizer.zero_grad()
+                        raise _not_finite(value.item(), run, step)
                     value.backward()
                     if schedule is not None:
                         optimizer.lr = schedule(optimizer.steps)
                     optimizer.step()
                     sums["loss"] += value.item() * len(x_batch)
                     for name, metric in metrics.items():
-                        sums[name] += float(metric(_array(prediction), y_batch)) * len(x_batch)
+                        sums[name] += float(_array(metric(_array(prediction), y_batch))) * len(x_batch)
                     done += len(x_batch)
                     report.step(len(x_batch), {name: total / done for name, total in sums.items()})
                     if interrupts:
@@ -140,7 +140,7 @@ def fit(
                     held_out = evaluate(model, loss, validation, metrics=metrics)
                     measured |= {f"val_{name}": number for name, number in held_out.items()}
                 for name, number in measured.items():
-                    run.history.setdefault(name, []).append(number)
+                    run.history[name].append(number)
                 run.epoch += 1
                 for callback in run.callbacks:
                     callback(run)
@@ -168,10 +168,10 @@ def evaluate(
     batch_size: int | None = 256,
 ) -> dict[str, float]:
     """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name."""
-    x, y = data
+    x, y = _samples(data)
     prediction = predict(model, x, batch_size)
     functions: dict[str, Callable[..., Any]] = {"loss": loss, **_named(metrics)}
-    return {name: float(function(prediction, np.asarray(y))) for name, function in functions.items()}
+    return {name: float(_array(function(prediction, np.asarray(y)))) for name, function in functions.items()}
 
 
 def accuracy(prediction: Array, target: Array) -> float:
@@ -199,31 +199,32 @@ def accuracy(prediction: Array, target: Array) -> float:
 class EarlyStopping:
     """Stop when a number of the history has not become smaller for `patience` epochs, and restore the best weights.
 
-    With `mode="max"` larger is better. The weights of the best epoch are restored however the training ends.
+    With `mode="max"` larger is better. The best weights are restored too where the epochs run out or Ctrl-C ends them.
     """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min") -> None:
         if mode not in ("min", "max"):
             raise ValueError(f'mode is "min" or "max", not {mode!r}')
         self.monitor, self.patience, self.mode = monitor, patience, mode
+
+    def start(self, run: Run) -> None:
+        if self.monitor not in run.history:
+            raise ValueError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(run.history)}")
         self.best, self.waited = math.inf, 0
         self.weights: dict[str, Array] = {}
 
     def __call__(self, run: Run) -> None:
-        if self.monitor not in run.history:
-            raise KeyError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(run.history)}")
         number = run.history[self.monitor][-1] * (1 if self.mode == "min" else -1)
         if number < self.best:
             self.best, self.waited = number, 0
-            self.weights = {name: parameter.data.copy() for name, parameter in named_parameters(run.model)}
+            self.weights = state_dict(_trained(run))
         else:
             self.waited += 1
             run.stopped = run.stopped or self.waited >= self.patience
 
     def finish(self, run: Run) -> None:
-        for name, parameter in named_parameters(run.model):
-            if name in self.weights:
-                parameter.data = self.weights[name]
+        if self.weights:
+            load_state_dict(_trained(run), self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited, **{f"weights/{k}": v for k, v in self.weights.items()}}
@@ -253,7 +254,7 @@ class Checkpoint:
             before = _snapshot(run)
             try:
                 _restore(run, load_arrays(self.path))
-            except (KeyError, ValueError, TypeError) as error:
+            except Exception as error:  # whatever the file may hold
                 _restore(run, before)
                 raise ValueError(
                     f"{self.path} is not a checkpoint of this training (remove it, or name another file): {error}"
@@ -263,7 +264,7 @@ class Checkpoint:
 def _snapshot(run: Run) -> dict[str, Any]:
     """All that the rest of a training depends on, as arrays by name."""
     arrays: dict[str, Any] = {"epoch": run.epoch, "stopped": run.stopped}
-    arrays |= {f"model/{name}": array for name, array in state_dict(run.model).items()}
+    arrays |= {f"tensors/{name}": array for name, array in state_dict(_trained(run)).items()}
     arrays |= {f"history/{name}": numbers for name, numbers in run.history.items()}
     for prefix, part in _stateful(run).items():
         arrays |= {prefix + name: value for name, value in part.state_dict().items()}
@@ -273,14 +274,22 @@ def _snapshot(run: Run) -> dict[str, Any]:
 
 
 def _restore(run: Run, arrays: Mapping[str, Array]) -> None:
-    load_state_dict(run.model, _below("model/", arrays))
+    load_state_dict(_trained(run), _below("tensors/", arrays))
     for prefix, part in _stateful(run).items():
         part.load_state_dict(_below(prefix, arrays))
     for name, generator in _generators(run).items():
         generator.bit_generator.state = json.loads(str(arrays[name]))
-    run.history.clear()
-    run.history.update({name: numbers.tolist() for name, numbers in _below("history/", arrays).items()})
     run.epoch, run.stopped = int(arrays["epoch"]), bool(arrays["stopped"])
+    history = {name: [float(number) for number in numbers] for name, numbers in _below("history/", arrays).items()}
+    for name in run.history:
+        if len(history.get(name, ())) != run.epoch:
+            raise ValueError(f"its history has not one {name} for each of {run.epoch} epochs")
+    run.history.update(history)
+
+
+def _trained(run: Run) -> dict[str, Any]:
+    """What training changes: the model, and what else the optimizer moves (the parameters of a plain function)."""
+    return {"": run.model, "optimizer": run.optimizer}  # "" so that the names are those of the model
 
 
 def _stateful(run: Run) -> dict[str, Any]:
@@ -290,7 +299,7 @@ def _stateful(run: Run) -> dict[str, Any]:
 
 def _generators(run: Run) -> dict[str, np.random.Generator]:
     """The generator of the shuffling, and those that the model owns."""
-    owned = {f"rng/{name}": item for name, item in walk(run.model) if isinstance(item, np.random.Generator)}
+    owned = {f"rng/{name}": item for name, item in walk(_trained(run)) if isinstance(item, np.random.Generator)}
     return {"rng": run.rng, **owned}
 
 
@@ -337,12 +346,11 @@ class Bar(Silent):
     """A tqdm bar over all samples of all epochs."""
 
     def __init__(self, tqdm: Any, done: int, epochs: int, samples: int) -> None:
-        total = epochs * samples
-        self.bar = tqdm(total=total, initial=done * samples, unit=" samples", unit_scale=True, file=sys.stdout)
+        counts = {"total": epochs * samples, "initial": done * samples, "unit": " samples", "unit_scale": True}
+        self.bar = tqdm(desc=f"epoch {min(done + 1, epochs)}/{epochs}", file=sys.stdout, **counts)
         self.epochs = epochs
         self.shown = 0.0
         self.measured: dict[str, float] = {}
-        self.bar.set_description_str(f"epoch {done + 1}/{epochs}")
 
     def step(self, samples: int, averages: Mapping[str, float]) -> None:
         self.bar.update(samples)
@@ -400,20 +408,32 @@ def _interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _not_finite(value: float, model: Any, epoch: int, step: int) -> FloatingPointError:
-    bad = next((name for name, p in named_parameters(model) if not np.isfinite(p.data).all()), None)
+def _not_finite(value: float, run: Run, step: int) -> FloatingPointError:
+    bad = next((name for name, p in named_parameters(_trained(run)) if not np.isfinite(p.data).all()), None)
     reason = (
         f"the parameter {bad} is not finite: try a smaller learning rate, or clip_grad_norm"
         if bad
         else "all parameters are finite: look at the data and the loss"
     )
-    return FloatingPointError(f"the loss became {value} in epoch {epoch + 1}, step {step + 1}; {reason}.")
+    return FloatingPointError(f"the loss became {value} in epoch {run.epoch + 1}, step {step + 1}; {reason}.")
 
 
 def _named(metrics: Metrics) -> dict[str, Metric]:
     if isinstance(metrics, Mapping):
-        return dict(metrics)
-    return {getattr(metric, "__name__", type(metric).__name__): metric for metric in metrics}
+        pairs = list(metrics.items())
+    else:
+        pairs = [(getattr(metric, "__name__", type(metric).__name__), metric) for metric in metrics]
+    if len({"loss", *dict(pairs)}) <= len(pairs):
+        names = ", ".join(name for name, _ in pairs)
+        raise ValueError(f'metrics need names of their own, other than "loss", and got {names}: give them in a dict')
+    return dict(pairs)
+
+
+def _samples(data: tuple[Any, Any]) -> tuple[Any, Any]:
+    x, y = data
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"got {len(x)} samples and {len(y)} targets: there must be as many, and at least one")
+    return x, y
 
 
 def _array(prediction: Any) -> Array:

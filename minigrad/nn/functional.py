@@ -51,7 +51,7 @@ def _side(x: Any) -> Any:
 
 def _constant(x: Any) -> Any:
     """The numbers of `x` without their history."""
-    return x.detach().data if isinstance(x, Tensor) else np.asarray(x)
+    return x.data if isinstance(x, Tensor) else np.asarray(x)
 
 
 def relu(x: Any) -> Any:
