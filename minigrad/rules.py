@@ -97,7 +97,7 @@ vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(x - ans),  lambda g, an
 # ----------------------------------------------------------------------------------------------------- products
 
 vjps[np.matmul]       = lambda g, ans, x, y: rows(g, x, y),         lambda g, ans, x, y: columns(g, x, y)
-vjps[np.inner]        = lambda g, ans, x, y: g @ y,                 lambda g, ans, x, y: g.T @ x
+vjps[np.inner]        = lambda g, ans, x, y: np.dot(g, y),          lambda g, ans, x, y: np.dot(g.T, x)
 vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * others(x, *a, **k),
 
 # ---------------------------------------------- selections: these pick or add up numbers without changing them

@@ -39,6 +39,10 @@ composites: dict[Function, Function] = {}
 constants: set[Function] = set()
 selections: set[Function] = set()
 
+# glibc gives memory back to the system in every training step, and page faults then cost as much as the arithmetic. It
+# learns from one large block that is freed to keep what it has (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
+np.empty(2**24, np.uint8)
+
 _now = itertools.count().__next__
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 _NO_KWARGS: dict[str, Any] = {}
@@ -351,8 +355,8 @@ def _has_nan(g: Any) -> bool:
 def _changed(function: Function | None, argument: Tensor) -> RuntimeError:
     return RuntimeError(
         f"the {argument.dtype}{list(argument.shape)} tensor that {name_of(function or call)} used has been changed "
-        "since then (by making or stepping an optimizer, by load_state_dict or by an assignment to .data), so the "
-        "gradient would be wrong. Call backward() before the change, or compute the loss again after it."
+        "since then (by an optimizer step, load_state_dict or an assignment to .data), so the gradient would be "
+        "wrong. Call backward() before the change, or compute the loss again after it."
     )
 
 

@@ -151,7 +151,6 @@ def autograd(layers: Layers, x: Array, y: Array) -> Step:
 def mygrad(layers: Layers, x: Array, y: Array) -> Step:
     import mygrad
 
-    mygrad.turn_memory_guarding_off()  # as its documentation advises for speed
     tensors = [(mygrad.tensor(w), mygrad.tensor(b)) for w, b in layers]
 
     def step() -> Any:
