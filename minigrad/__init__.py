@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 from minigrad import composites as composites  # it and rules fill the tables of the engine
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
-from minigrad.transforms import grad, value_and_grad
+from minigrad.transforms import (
+    checkpoint,
+    elementwise_grad,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    value_and_grad,
+    vjp,
+)
 
 if TYPE_CHECKING:
     from minigrad import data, nn, optim
@@ -18,10 +28,16 @@ __all__ = [
     "History",
     "Tensor",
     "accuracy",
+    "checkpoint",
     "data",
+    "elementwise_grad",
     "evaluate",
     "fit",
     "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
     "nn",
     "no_grad",
     "optim",
@@ -30,6 +46,7 @@ __all__ = [
     "put",
     "put_add",
     "value_and_grad",
+    "vjp",
     "vjps",
 ]
 __version__ = "0.1.0"

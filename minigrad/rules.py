@@ -270,10 +270,10 @@ def _lasting(shape, index):
     return owner[index] == numbers
 
 
-class _Each(Sequence[Any]):
+class Each(Sequence[Any]):
     """One rule for any number of arguments; it is told the position of the argument that it is asked about."""
 
-    def __init__(self, rule):
+    def __init__(self, rule: Function) -> None:
         self.rule = rule
 
     def __len__(self):
@@ -294,5 +294,5 @@ def _part(position, g, ans, *arrays, axis):
     return g[index]
 
 
-vjps[join] = _Each(_part)
+vjps[join] = Each(_part)
 selections.update(map(inspect.unwrap, (put, put_add, join)))

@@ -235,7 +235,7 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
                 "this graph has been walked by backward() before, and was freed then. To walk it twice, say "
                 "backward(retain_graph=True) the first time; to train, compute the loss anew in every step."
             )
-        for argument in node.args:
+        for argument in () if node in targets else node.args:
             if isinstance(argument, Tensor):
                 if argument._time > node._time:
                     raise _changed(node.function, argument)
