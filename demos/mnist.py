@@ -61,7 +61,7 @@ def default(train: Digits, epochs: int, rng: np.random.Generator) -> dict[str, A
         "model": model,
         "loss": nn.cross_entropy,
         "optimizer": mg.optim.Adam(model.parameters()),
-        "schedule": mg.optim.one_cycle_schedule(0.005, steps=epochs * math.ceil(len(train[0]) / 100)),
+        "schedule": mg.optim.one_cycle_schedule(0.005, steps=max(1, epochs) * math.ceil(len(train[0]) / 100)),
         "batch_size": 100,
         "data": train,
     }

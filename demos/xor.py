@@ -37,12 +37,20 @@ def main(
 ) -> float:
     """Train, print the four predictions, draw, and return the error or cost of the last epoch."""
     activation, cost, name, batch_size, usual_epochs = RECIPES[loss]
+    epochs = usual_epochs if epochs is None else epochs
     rng = np.random.default_rng(seed)
     model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Tanh(), nn.Linear(3, 1, rng=rng), activation())
     optimizer = mg.optim.SGD(model.parameters(), lr=0.1)
 
     history = mg.fit(
-        model, cost, optimizer, (X, Y), epochs=epochs or usual_epochs, batch_size=batch_size, seed=seed, progress=False
+        model,
+        cost,
+        optimizer,
+        (X, Y),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        progress=False,
     )
 
     for (a, b), wanted, got in zip(X, Y, mg.predict(model, X), strict=True):

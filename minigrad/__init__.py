@@ -19,7 +19,7 @@ from minigrad.transforms import (
 )
 
 if TYPE_CHECKING:
-    from minigrad import data, nn, optim
+    from minigrad import data, nn, optim, testing
     from minigrad.training import Checkpoint, EarlyStopping, History, accuracy, evaluate, fit, predict
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "primitive",
     "put",
     "put_add",
+    "testing",
     "value_and_grad",
     "vjp",
     "vjps",
@@ -54,7 +55,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Import what stands above the engine when it is first used, so that the engine alone costs little to import."""
-    if name in ("data", "nn", "optim"):
+    if name in ("data", "nn", "optim", "testing"):
         return import_module(f"minigrad.{name}")
     if name in __all__:
         return getattr(import_module("minigrad.training"), name)

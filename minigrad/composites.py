@@ -38,7 +38,8 @@ def where(condition, *branches):
 
 @composite(np.concatenate)
 def concatenate(arrays, axis=0, dtype=None):
-    arrays = [np.ravel(array) for array in arrays] if axis is None else list(arrays)
+    arrays = [_array(array) for array in arrays]
+    arrays = [np.ravel(array) for array in arrays] if axis is None else arrays
     answer = call(join, arrays, {"axis": axis or 0})
     return answer if dtype is None else answer.astype(dtype)
 
@@ -93,7 +94,7 @@ def var(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
 @composite(np.std)
 def std(x, *args, **kwargs):
     variance = np.var(x, *args, **kwargs)
-    return np.sqrt(np.where(variance == 0, 0, variance))  # the branch makes the gradient of a constant's 0
+    return np.sqrt(np.where(variance == 0, 0, variance))  # so that the gradient is 0, not 0 / 0, where all are equal
 
 
 @composite(np.clip)
@@ -172,7 +173,7 @@ def full_like(x, fill_value, dtype=None, order="K", subok=True, shape=None):
 
 composites[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
 composites[np.modf] = lambda x: (x - np.trunc(x), np.trunc(x))
-composites[np.conjugate] = lambda x: np.positive(x)
+composites[np.conjugate] = np.positive
 composites[np.add.accumulate] = lambda x, axis=0, dtype=None: np.cumsum(x, axis, dtype)
 composites[np.add.reduce] = lambda x, axis=0, **k: np.sum(x, axis, **k)
 composites[np.multiply.reduce] = lambda x, axis=0, **k: np.prod(x, axis, **k)

@@ -28,6 +28,9 @@ class Flat:
         self.datas, self.grads = self.views(self.data), self.views(self.grad)
         self.gather()
 
+    def __reduce__(self) -> Any:
+        return Flat, (self.parameters,)  # a copy makes views of its own, of the copied parameters
+
     def views(self, vector: Array) -> list[Array]:
         """The parts of a vector that belong to the parameters, in their shapes."""
         ends = np.cumsum([parameter.size for parameter in self.parameters])[:-1]
@@ -37,6 +40,11 @@ class Flat:
     def gather(self) -> None:
         """Take in what was assigned to `.data` or `.grad` since the last time; None stands for a gradient of zero."""
         for parameter, data, grad in zip(self.parameters, self.datas, self.grads, strict=True):
+            if not parameter.requires_grad:
+                raise RuntimeError(
+                    f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
+                    "new one of the parameters that are to move."
+                )
             if parameter.data is not data:
                 data[...] = parameter.data
                 parameter._data = data  # the same numbers in other memory: nothing has changed for the graph
@@ -93,8 +101,12 @@ class Optimizer:
         return flat.grad + self.weight_decay * flat.data
 
     def update(self, data: Array, g: Array, scratch: Array, *args: Any, **memory: Any) -> None:
-        """Change `data` in place by the gradient `g`; `scratch` may be overwritten, `g` may not."""
-        raise NotImplementedError
+        """Change the vector `data` in place by its gradient `g`: this is what an optimizer defines.
+
+        All are 1-d, of one length and dtype. `scratch` may be overwritten, `g` may not. `memory` are the vectors named
+        in `slots`, zero at first; `self.steps` counts from 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method update(self, data, g, scratch, **slots)")
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of what changes from step to step, besides the parameters and their gradients."""
@@ -270,6 +282,12 @@ def _fraction(**options: float) -> None:
             raise ValueError(f"{name}={value}: it must be at least 0 and below 1")
 
 
+def _at_least_one(**options: int) -> None:
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}: it must be at least 1")
+
+
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients so that their common Euclidean norm is at most `max_norm`; returns the norm before.
 
@@ -302,6 +320,7 @@ def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
     >>> [step_schedule(1.0, every=2, gamma=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
+    _at_least_one(every=every)
     return lambda step: lr * gamma ** (step // every)
 
 
@@ -316,6 +335,7 @@ def cosine_schedule(lr: float, steps: int, final: float = 0.0) -> Schedule:
     >>> [cosine_schedule(1.0, steps=2)(step) for step in range(4)]
     [1.0, 0.5, 0.0, 0.0]
     """
+    _at_least_one(steps=steps)
     return lambda step: _cosine(lr, final, min(step / steps, 1))
 
 
@@ -336,6 +356,8 @@ def one_cycle_schedule(
 
     It starts at max_lr / start_factor and ends, at the last step, at that divided by `final_factor`.
     """
+    _at_least_one(steps=steps)
+    _fraction(rise=rise)
     start = max_lr / start_factor
     peak = rise * steps - 1
 

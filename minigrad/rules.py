@@ -10,6 +10,8 @@ Vocabulary, the same in every line:
 A rule returns the gradient of its argument before broadcasting and promotion are undone, which the engine does. It is
 written in NumPy, so that it can be differentiated in turn, never writes to what it is given, and at a kink chooses the
 subgradient of least norm; where maxima tie, they share.
+
+To add a function, write its line here and its row into tests/test_rules.py, which fails until there is one.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from minigrad.tensor import Function, Rules, primitive, selections, vjps
+from minigrad.tensor import Function, Rules, choices, primitive, products, selections, vjps
 
 zero = None
 LN2, LN10 = math.log(2), math.log(10)
@@ -90,14 +92,14 @@ vjps[np.floor_divide] = zero,                                       zero
 vjps[np.heaviside]    = zero,                                       lambda g, ans, x, y: g * (x == 0)
 vjps[np.copysign]     = lambda g, ans, x, y: g * sides(x, y),       zero
 vjps[np.hypot]        = lambda g, ans, x, y: g * cosine(x, ans),    lambda g, ans, x, y: g * cosine(y, ans)
-vjps[np.arctan2]      = lambda g, ans, x, y: g * y / (x*x + y*y),   lambda g, ans, x, y: -g * x / (x*x + y*y)
+vjps[np.arctan2]      = lambda g, ans, x, y: g * turn(y, x),        lambda g, ans, x, y: -g * turn(x, y)
 vjps[np.logaddexp]    = lambda g, ans, x, y: g * np.exp(x - ans),   lambda g, ans, x, y: g * np.exp(y - ans)
 vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(x - ans),  lambda g, ans, x, y: g * np.exp2(y - ans)
 
 # ----------------------------------------------------------------------------------------------------- products
 
 vjps[np.matmul]       = lambda g, ans, x, y: rows(g, x, y),         lambda g, ans, x, y: columns(g, x, y)
-vjps[np.inner]        = lambda g, ans, x, y: np.dot(g, y),          lambda g, ans, x, y: np.dot(g.T, x)
+vjps[np.inner]        = lambda g, ans, x, y: np.dot(g, y),          lambda g, ans, x, y: np.dot(g.T, x)  # matrices
 vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * others(x, *a, **k),
 
 # ---------------------------------------------- selections: these pick or add up numbers without changing them
@@ -113,10 +115,10 @@ moves: dict[Function, Rules] = {
     np.min:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
     np.cumsum:         (lambda g, ans, x, axis=None, dtype=None: cumsum_from_behind(g, axis).reshape(x.shape),),
     np.ndarray.astype: (lambda g, ans, x, dtype: g,),
-    np.reshape:        (lambda g, ans, x, shape, order="C": np.reshape(g, x.shape, order),),
+    np.reshape:        (lambda g, ans, x, shape, order="C", **k: np.reshape(g, x.shape, order),),
     np.squeeze:        (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
     np.expand_dims:    (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
-    np.transpose:      (lambda g, ans, x, axes=None: np.transpose(g, axes and np.argsort(normalized(axes, x))),),
+    np.transpose:      (lambda g, ans, x, axes=None: np.transpose(g, inverse(axes, x)),),
     np.swapaxes:       (lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2),),
     np.moveaxis:       (lambda g, ans, x, source, destination: np.moveaxis(g, destination, source),),
     np.flip:           (lambda g, ans, x, axis=None: np.flip(g, axis),),
@@ -132,8 +134,8 @@ selections.update(moves)
 
 
 def slope(x, y):
-    """d(x**y)/dx = y * x**(y - 1), and 0 for the constant x**0, also at x = 0."""
-    return np.where(y == 0, 0, y * x ** (y - 1))
+    """d(x**y)/dx = y * x**(y - 1), and 0 for the constant x**0 at x = 0."""
+    return np.where((x == 0) & (y == 0), 0, y * x ** (y - 1))
 
 
 def growth(ans, x, y):
@@ -142,11 +144,18 @@ def growth(ans, x, y):
 
 
 def sides(x, y):
+    """d copysign(x, y) / dx: 1 where the sign stays, -1 where it turns, 0 at x = 0."""
     return np.sign(x) * np.copysign(1, y)
 
 
 def cosine(x, length):
     return np.where(length == 0, 0, x / length)
+
+
+def turn(x, y):
+    """x / (x^2 + y^2), without overflow, and 0 at the origin."""
+    length = np.hypot(x, y)
+    return np.where(length == 0, 0, x / length / length)
 
 
 def share(g, wins, ties):
@@ -190,8 +199,9 @@ def cumsum_from_behind(g, axis):
     return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
 
 
-def normalized(axes, x):
-    return [axis % x.ndim for axis in axes]
+def inverse(axes, x):
+    """The axes that undo a transposition by `axes`."""
+    return None if axes is None else tuple(np.argsort([axis % x.ndim for axis in axes]))
 
 
 def rows(g, x, y):
@@ -296,3 +306,5 @@ def _part(position, g, ans, *arrays, axis):
 
 vjps[join] = Each(_part)
 selections.update(map(inspect.unwrap, (put, put_add, join)))
+products.update({np.matmul, np.inner})
+choices.update({np.where, np.maximum, np.minimum, np.max, np.min, getitem, inspect.unwrap(put)})

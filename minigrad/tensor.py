@@ -1,13 +1,16 @@
 """The engine: arrays that remember the call that made them, and the walk back through those calls.
 
-It knows no calculus. Which functions have derivatives, and what they are, stands in four tables that are empty here and
+It knows no calculus. Which functions have derivatives, and what they are, stands in tables that are empty here and
 filled by `minigrad.rules`:
 
     vjps         function -> one rule per argument: `rule(g, ans, *args, **kwargs)` is what the argument receives
                  when the answer `ans` receives the gradient `g`; None where the derivative is zero
-    composites   function -> the same function spelled with others that are in the tables
+    composites   function -> the same function spelled with others that are in the tables; looked up first, and may
+                 `call` a rule of its own for the form that has one (np.where, np.inner)
     constants    functions with no derivative to speak of (comparisons, shapes, arg-functions): plain arrays come out
     selections   functions of `vjps` that pick or add up numbers without changing them
+    products     functions of `vjps` that add up products of elements, one factor from each argument
+    choices      those selections that leave numbers out: without one in a graph, no branch of it was left out
 
 The graph has one invariant: a call is younger than its arguments. Every tensor carries the time at which its numbers
 were written, so sorting by time is a topological sort, and an argument younger than the call that used it has been
@@ -38,6 +41,8 @@ vjps: dict[Function, Rules] = {}
 composites: dict[Function, Function] = {}
 constants: set[Function] = set()
 selections: set[Function] = set()
+choices: set[Function] = set()
+products: set[Function] = set()
 
 # glibc gives memory back to the system in every training step, and page faults then cost as much as the arithmetic. It
 # learns from one large block that is freed to keep what it has (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
@@ -57,8 +62,11 @@ def recording(on: bool) -> Iterator[None]:
         _recording.reset(token)
 
 
-def no_grad() -> Any:
+@contextmanager
+def no_grad() -> Iterator[None]:
     """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
+
+    (A generator or async function that is decorated goes on recording: use the block inside it.)
 
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> with no_grad():
@@ -66,7 +74,8 @@ def no_grad() -> Any:
     >>> y.requires_grad
     False
     """
-    return recording(False)
+    with recording(False):
+        yield
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -88,7 +97,12 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
     result = _new(Tensor)
     result._data = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
     result._grad = None
-    if tracked and _recording.get() and answer.dtype.kind == "f":
+    if tracked and _recording.get() and answer.dtype.kind not in "biu":
+        if answer.dtype.kind != "f":
+            raise TypeError(
+                f"{name_of(function)} of a tensor that requires a gradient gave an answer of dtype {answer.dtype}: "
+                "gradients are of real numbers. Keep real and imaginary parts apart, or detach() the tensor first."
+            )
         result._requires_grad = True
         result.function, result.args, result.kwargs = function, args, kwargs
     else:
@@ -203,10 +217,9 @@ def _explained(error: Exception, function: Function, args: Sequence[Any]) -> Exc
         )
     elif "broadcast" in str(error):
         hint = " Axes are aligned from the last and must be equal or 1: insert one with x[:, None] or reshape."
-    for kind in (IndexError, ValueError, TypeError):
-        if isinstance(error, kind):
-            return kind(f"{name_of(function)}({given}): {error}.{hint}")
-    return error  # pragma: no cover
+    kinds = (np.exceptions.AxisError, IndexError, ValueError, TypeError)
+    kind = next(kind for kind in kinds if isinstance(error, kind))
+    return kind(f"{name_of(function)}({given}): {error}.{hint}")
 
 
 def _plain(value: Any) -> Any:
@@ -222,7 +235,7 @@ def _plain(value: Any) -> Any:
 
 
 def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
-    """The tracked tensors that `root` was made of, the youngest first; given targets, those that depend on one.
+    """The tracked tensors that `root` was made of, the oldest first; given targets, those that depend on one.
 
     Raises RuntimeError where the graph was freed, or an argument has been changed since it was used.
     """
@@ -242,10 +255,10 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
                 if argument._requires_grad and argument not in found and argument._time >= oldest:
                     found.add(argument)
                     stack.append(argument)
-    nodes = sorted(found, key=_time_of, reverse=True)
+    nodes = sorted(found, key=_time_of)
     if targets:
         found = set(targets)
-        for node in reversed(nodes):
+        for node in nodes:
             if any(isinstance(argument, Tensor) and argument in found for argument in node.args or ()):
                 found.add(node)
         nodes = [node for node in nodes if node in found]
@@ -253,37 +266,62 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
 
 
 def backpropagate(
-    root: Tensor,
-    gradient: Any,
-    nodes: list[Tensor],
-    targets: Set[Tensor] = frozenset(),
-    record: bool = False,
-    guard: bool = False,
+    root: Tensor, gradient: Any, targets: Set[Tensor] = frozenset(), record: bool = False, free: bool = False
 ) -> dict[Tensor, Any]:
-    """The gradients of `root` with respect to the targets and leaves among `nodes`, which are its `history`.
+    """The gradients of `root` with respect to the targets, or to all leaves that it was made of when there are none.
 
     `gradient` is the gradient of root itself. Plain arrays are shown to the rules and come out; with `record` the rules
-    are shown Tensors, record their own calls, and Tensors come out. When a gradient holds a nan, the walk is done again
-    with `guard`, where what a masked branch contributes is exactly 0 (see `_guarded`); a nan that is real stays.
+    are shown Tensors, record their own calls, and Tensors come out. `free` takes the graph apart.
+
+    When a gradient holds a nan, the walk is done again with masks, so that what a branch contributes that was not
+    chosen is exactly 0 (see `_guarded`); a nan that is real stays.
     """
-    wanted = set(nodes)
+    nodes = history(root, targets)
+    again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
+    masks = {root: np.ones(root.shape, bool)}
+    if again and record:  # what is masked now must be masked in the next derivative, too
+        return _walk(nodes, root, gradient, targets, record, masks=masks)
+    answers = _walk(nodes, root, gradient, targets, record, free=free and not again)
+    if again and any(map(_has_nan, answers.values())):
+        answers = _walk(list(again), root, gradient, targets, record, masks=masks)
+    if free:
+        for node in again:
+            node.args = None if node.function else ()
+    return answers
+
+
+def _walk(
+    nodes: list[Tensor],
+    root: Tensor,
+    gradient: Any,
+    targets: Set[Tensor],
+    record: bool,
+    free: bool = False,
+    masks: dict[Tensor, Any] | None = None,
+) -> dict[Tensor, Any]:
+    """Pass the gradient from the youngest of `nodes`, which are used up, to the targets and leaves among them."""
+    wanted = set(nodes) if targets else None  # None: all that are tracked
     gradients: dict[Tensor, Any] = {root: gradient}
-    masks: dict[Tensor, Any] = {root: np.ones(root.shape, bool)} if guard else {}
     answers: dict[Tensor, Any] = {}
     with np.errstate(all="ignore"), recording(record):  # an inf or nan shows in the gradient, as it should
-        for node in nodes:
+        while nodes:
+            node = nodes.pop()
             g = gradients.pop(node, None)
             if node.function is None or node in targets:
                 answers[node] = np.zeros_like(node._data) if g is None else g
                 continue
+            function, args, kwargs = node.function, node.args or (), node.kwargs
+            if free:
+                node.args = None
             if g is None:
                 continue
-            function, args, kwargs = node.function, node.args or (), node.kwargs
             values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
             rules = vjps[function]
             for position, argument in enumerate(args):
-                if not (isinstance(argument, Tensor) and argument._requires_grad and argument in wanted):
+                if not isinstance(argument, Tensor) or not argument._requires_grad:
+                    continue
+                if wanted is not None and argument not in wanted:
                     continue
                 try:
                     rule = rules[position]
@@ -294,15 +332,14 @@ def backpropagate(
                     ) from None
                 if rule is None:
                     continue
-                part = rule(g, ans, *values, **kwargs)
-                if guard:
-                    part, mask = _guarded(part, function, rule, masks[node], node._data, _plain(values), kwargs)
+                if masks is None:
+                    part = rule(g, ans, *values, **kwargs)
+                else:
+                    part, mask = _guarded(function, rule, masks[node], g, ans, values, kwargs)
                     mask = _fit(mask.astype(argument.dtype), argument, function, position) > 0
                     masks[argument] = masks[argument] | mask if argument in masks else mask
                 part = _fit(part, argument, function, position)
                 gradients[argument] = gradients[argument] + part if argument in gradients else part
-        if not guard and any(map(_has_nan, answers.values())):
-            return backpropagate(root, gradient, nodes, targets, record, guard=True)
     return answers
 
 
@@ -332,7 +369,7 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
 
 
 def _guarded(
-    part: Any, function: Function, rule: Function, mask: Array, ans: Array, values: list[Any], kwargs: dict[str, Any]
+    function: Function, rule: Function, mask: Array, g: Any, ans: Any, values: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
     """What an argument receives from those elements of the answer that were chosen, and where it receives anything.
 
@@ -340,11 +377,22 @@ def _guarded(
     not chosen has a gradient of 0, and 0 times an infinite derivative must be 0. A zero that is a number, not a choice,
     does no such thing: its nan is real and stays.
     """
+    part = rule(g, ans, *values, **kwargs)
+    arrays, answer = _plain(values), _plain(ans)
     if function in selections:
-        mask = rule(mask.astype(ans.dtype), ans, *values, **kwargs) != 0
+        mask = rule(mask.astype(answer.dtype), answer, *arrays, **kwargs) != 0
+    elif function in products:
+        # Each element of part is a sum. It is taken without the factors that are not finite, unless one of them
+        # meets an element that was chosen. With ones for all factors, the rule counts who meets whom.
+        chosen = mask.astype(answer.dtype)
+        wild = [~np.isfinite(array) for array in arrays]
+        calm = rule(g, ans, *(np.where(w, 0, value) for w, value in zip(wild, values, strict=True)), **kwargs)
+        met = rule(chosen, answer, *(w.astype(answer.dtype) for w in wild), **kwargs)
+        mask = rule(chosen, answer, *map(np.ones_like, arrays), **kwargs) != 0
+        part = np.where(met != 0, part, calm)
     elif not isinstance(function, np.ufunc) or function.signature:
         mask = np.broadcast_to(mask.any(), part.shape)
-    return np.where(mask, part, 0), mask
+    return part if mask.all() else np.where(mask, part, 0), mask
 
 
 def _has_nan(g: Any) -> bool:
@@ -419,7 +467,13 @@ class Tensor:
 
     # -------------------------------------------------------------------------------------------- attributes
 
-    def _set_data(self, value: ArrayLike) -> None:
+    @property
+    def data(self) -> Array:
+        """The array. Assigning replaces it, in the same shape and dtype."""
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
         if self.function is not None:
             raise RuntimeError(
                 f"the result of {name_of(self.function)} cannot be given other data: only leaves (inputs and "
@@ -434,14 +488,26 @@ class Tensor:
         self._data = array
         self._time = _now()
 
-    def _set_grad(self, value: ArrayLike | None) -> None:
+    @property
+    def grad(self) -> Array | None:
+        """The sum of the gradients of all backward() calls since it was cleared, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: ArrayLike | None) -> None:
         if value is not None:
             value = np.asarray(value, dtype=self._data.dtype)
             if value.shape != self._data.shape:
                 raise ValueError(f"a gradient of shape {value.shape} does not fit a tensor of shape {self._data.shape}")
         self._grad = value
 
-    def _set_requires_grad(self, on: bool) -> None:
+    @property
+    def requires_grad(self) -> bool:
+        """Whether calls with this tensor are recorded. Assigning freezes a leaf, or thaws it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
         if self.function is not None:
             raise RuntimeError(
                 f"the result of {name_of(self.function)} requires a gradient because its arguments do: call detach() "
@@ -454,16 +520,11 @@ class Tensor:
             )
         self._requires_grad = bool(on)
 
-    data = property(
-        attrgetter("_data"), _set_data, doc="The array. Assigning replaces it, in the same shape and dtype."
-    )
-    grad = property(attrgetter("_grad"), _set_grad, doc="The sum of the gradients of all backward() calls, or None.")
-    requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad, doc="Whether calls are recorded.")
-
-    shape = property(attrgetter("_data.shape"), doc="The shape of the array.")
-    ndim = property(attrgetter("_data.ndim"), doc="The number of axes.")
-    size = property(attrgetter("_data.size"), doc="The number of elements.")
-    dtype = property(attrgetter("_data.dtype"), doc="The dtype of the array.")
+    # These are called everywhere: attrgetters are fast, and the annotations are what a type checker sees.
+    shape: tuple[int, ...] = property(attrgetter("_data.shape"))  # type: ignore[assignment]
+    ndim: int = property(attrgetter("_data.ndim"))  # type: ignore[assignment]
+    size: int = property(attrgetter("_data.size"))  # type: ignore[assignment]
+    dtype: np.dtype[Any] = property(attrgetter("_data.dtype"))  # type: ignore[assignment]
 
     @property
     def T(self) -> Tensor:
@@ -500,16 +561,11 @@ class Tensor:
         gradient = np.asarray(gradient, dtype=self._data.dtype)
         if gradient.shape != self._data.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {self.shape}.")
-        nodes = history(self)
-        for leaf, g in backpropagate(self, gradient, nodes).items():
+        for leaf, g in backpropagate(self, gradient, free=not retain_graph).items():
             if leaf._grad is None:
                 leaf._grad = np.array(g)  # a copy: rules may hand the same array to several arguments
             else:
                 np.add(leaf._grad, g, out=leaf._grad)
-        if not retain_graph:
-            for node in nodes:
-                if node.function is not None:
-                    node.args = None
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -517,7 +573,7 @@ class Tensor:
 
     # --------------------------------------------------------------------------------------- NumPy's protocols
 
-    __array_priority__ = 1000.0
+    __array_priority__ = 1000.0  # NumPy's scalars then hand over to __rmul__ and the like without the way by a ufunc
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
@@ -569,6 +625,9 @@ class Tensor:
     def __index__(self) -> int:
         return self._data.__index__()
 
+    def __format__(self, specification: str) -> str:
+        return format(self._data.item(), specification) if specification else str(self)
+
     def __len__(self) -> int:
         return len(self._data)
 
@@ -611,6 +670,12 @@ class Tensor:
     def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return other // self, other % self
 
+    __and__, __rand__ = _method(np.bitwise_and), _method(np.bitwise_and)
+    __or__, __ror__ = _method(np.bitwise_or), _method(np.bitwise_or)
+    __xor__, __rxor__ = _method(np.bitwise_xor), _method(np.bitwise_xor)
+    __lshift__, __rshift__ = _method(np.left_shift), _method(np.right_shift)
+    __invert__ = _method(np.invert)
+
     __neg__ = _method(np.negative)
     __pos__ = _method(np.positive)
     __abs__ = _method(np.absolute)
@@ -631,13 +696,17 @@ class Tensor:
     argmax, argmin, argsort = _method(np.argmax), _method(np.argmin), _method(np.argsort)
     any, all, nonzero, round = _method(np.any), _method(np.all), _method(np.nonzero), _method(np.round)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any, **options: Any) -> Tensor:
         """The same numbers in another shape, given as integers or as one tuple."""
-        return call(np.reshape, (self, shape[0] if len(shape) == 1 else shape))
+        return call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), options)
 
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order, given as integers or as one tuple; reversed when there is none."""
         return call(np.transpose, (self, (axes[0] if len(axes) == 1 else axes) or None))
+
+    def tolist(self) -> Any:
+        """The numbers as nested lists, without their history."""
+        return self._data.tolist()
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another dtype."""

@@ -120,6 +120,11 @@ def fit(
                     optimizer.zero_grad()
                     prediction = model(x_batch)
                     value = loss(prediction, y_batch)
+                    if not isinstance(value, Tensor) or value.size != 1:
+                        raise TypeError(
+                            f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
+                            'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
+                        )
                     if not math.isfinite(value.item()):
                         raise _not_finite(value.item(), run, step)
                     value.backward()
@@ -183,14 +188,16 @@ def accuracy(prediction: Array, target: Array) -> float:
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
     """
-    if prediction.ndim == 2 and prediction.shape[1] > 1:
-        target = target.argmax(axis=1) if target.shape == prediction.shape else target
-        prediction = prediction.argmax(axis=1)
-    else:
-        prediction = prediction > 0.5
-    if prediction.shape != target.shape:
-        raise ValueError(f"accuracy cannot compare predictions of shape {prediction.shape} with {target.shape}")
-    return float(np.mean(prediction == target))
+    wide = prediction.ndim == 2 and prediction.shape[1] > 1
+    chosen = prediction.argmax(axis=1) if wide else prediction > 0.5
+    right = target.argmax(axis=1) if wide and target.shape == prediction.shape else target
+    if chosen.shape != right.shape:
+        forms = f"{chosen.shape} (labels) or {prediction.shape} (one-hot)" if wide else f"{chosen.shape}"
+        raise ValueError(
+            f"accuracy cannot compare predictions of shape {prediction.shape} with a target of shape {target.shape}: "
+            f"it wants a target of shape {forms}. Reshape one of them."
+        )
+    return float(np.mean(chosen == right))
 
 
 # --------------------------------------------------------------------------------------------------- callbacks

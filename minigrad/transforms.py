@@ -17,9 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minigrad.rules import Each
-from minigrad.tensor import Tensor, backpropagate, call, history, recording, vjps
+from minigrad.tensor import Function, Tensor, backpropagate, call, recording, vjps
 
-Function: TypeAlias = Callable[..., Any]
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
@@ -110,7 +109,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     flat = _like(primals, tangents, "jvp")
     with recording(True):
         products = [np.sum(v * g) for v, g in zip(flat, trace.pull_leaves(seed, record=True), strict=True)]
-        total = sum(products[1:], products[0])
+        total = sum(products, Tensor(0.0))
     moved = _gradients(total, np.ones((), total.dtype), [seed], trace.nested)[0]
     return trace.answer, _out(moved, trace.nested)
 
@@ -150,7 +149,9 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
             one[index] = 1
             rows.append(trace.pull_leaves(one))
         columns = [
-            np.reshape(np.stack([row[i] for row in rows]), shape + leaf.shape) if rows else np.zeros(shape + leaf.shape)
+            np.reshape(np.stack([row[i] for row in rows]), shape + leaf.shape)
+            if rows
+            else np.zeros(shape + leaf.shape, leaf.dtype)
             for i, leaf in enumerate(trace.leaves)
         ]
         return trace.rebuild([_out(column, trace.nested) for column in columns])
@@ -175,7 +176,7 @@ def checkpoint(f: Function) -> Function:
     """`f`, remembering only its arguments: what lies between is computed again when it is differentiated.
 
     Time is traded for memory (Chen et al., 2016, arXiv:1604.06174). `f` returns one array and gives the same answer
-    each time; gradients reach the Tensors that it closes over, too.
+    each time; gradients reach the Tensors that it closes over, too. What is masked outside of `f` is not masked inside.
 
     >>> grad(checkpoint(lambda x: np.sin(np.sin(x))))(0.0)
     array(1.)
@@ -199,7 +200,7 @@ def checkpoint(f: Function) -> Function:
             return answer
         outside = _closed_over(answer, set(inputs), start)
         again = _Again(run, answer.data, outside)
-        return call(_recomputed, [*(leaves[i] for i in tracked), *outside], {"again": again})
+        return call(recomputed, [*(leaves[i] for i in tracked), *outside], {"again": again})
 
     return wrapper
 
@@ -225,11 +226,12 @@ class _Again:
         return self.gradients[position]
 
 
-def _recomputed(*arrays: Any, again: _Again) -> Any:
+def recomputed(*arrays: Any, again: _Again) -> Any:
+    """The answer of a checkpointed call: a function of its own so that it has a place in the table."""
     return again.answer
 
 
-vjps[_recomputed] = Each(lambda position, g, ans, *args, again: again.gradient(position, g, args))
+vjps[recomputed] = Each(lambda position, g, ans, *args, again: again.gradient(position, g, args))
 
 
 def _closed_over(answer: Tensor, inputs: set[Tensor], start: Tensor) -> list[Tensor]:
@@ -264,6 +266,8 @@ class _Trace:
         positions = argnums if isinstance(argnums, tuple) else (argnums,)
         if not all(-len(args) <= position < len(args) for position in positions):
             raise TypeError(f"argnums={argnums}, but the function was called with {len(args)} positional arguments")
+        if len({position % len(args) for position in positions}) < len(positions):
+            raise TypeError(f"argnums={argnums} names one argument twice: name each once")
         chosen = [args[position] for position in positions]
         given, self.rebuild = _flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
         self.nested = _inside.get() or any(isinstance(leaf, Tensor) for leaf in given)
@@ -309,9 +313,8 @@ def _gradients(value: Tensor, g: Any, leaves: list[Tensor], record: bool) -> lis
     """The gradients of some tensors, zero for those that `value` does not depend on."""
     answers: dict[Tensor, Any] = {}
     if value.requires_grad:
-        targets = frozenset(leaves)
-        g = g if g.dtype == value.dtype else g.astype(value.dtype)
-        answers = backpropagate(value, g, history(value, targets), targets, record)
+        g = g.astype(value.dtype) if isinstance(g, Tensor) else np.asarray(g, value.dtype)
+        answers = backpropagate(value, g, frozenset(leaves), record)
     return [answers.get(leaf, np.zeros_like(leaf.data)) for leaf in leaves]
 
 

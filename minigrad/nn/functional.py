@@ -164,6 +164,7 @@ def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
 def _floored_log(p: Any, floor: float = 1e-12) -> Any:
     """log(max(p, floor)) with the derivative 1 / max(p, floor); a negative `p` gives nan, as in np.log."""
     constant = _constant(p)
+    floor = max(floor, float(np.finfo(np.result_type(constant, np.float16)).tiny))  # which float16 does not reach
     missing = np.where((constant >= 0) & (constant < floor), floor - constant, 0)
     return np.log(p + missing)
 

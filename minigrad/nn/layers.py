@@ -36,7 +36,7 @@ class Linear(Module):
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
-        rng = rng or np.random.default_rng()
+        rng = rng or np.random.default_rng()  # one for both
         bound = 1 / math.sqrt(in_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Tensor(init.uniform((out_features, in_features), -bound, bound, rng=rng, dtype=dtype), True)
@@ -48,7 +48,7 @@ class Linear(Module):
                 f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
                 "images first, and give a single sample as x[None]."
             )
-        product = np.inner(x, self.weight)
+        product = np.inner(x, self.weight)  # x @ weight.T in one call
         return product if self.bias is None else product + self.bias
 
     def __repr__(self) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import reprlib
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,7 @@ def walk(obj: Any) -> Iterator[tuple[str, Any]]:
     """Everything that `obj` is made of, itself included, each thing once, with a name like `layers.0.weight`.
 
     It looks into lists, tuples and dicts, and into the attributes of all objects but functions, classes and (Python)
-    modules.
+    modules; of functions, those that hold something are seen: bound methods and `functools.partial`.
     """
     seen: set[int] = set()
     stack = [("", obj)]
@@ -44,7 +45,14 @@ def walk(obj: Any) -> Iterator[tuple[str, Any]]:
 def _parts(item: Any) -> list[tuple[Any, Any]]:
     if isinstance(item, (FunctionType, ModuleType, type)):
         return []
-    attributes = list(getattr(item, "__dict__", {}).items())
+    if isinstance(item, Tensor):
+        return []
+    if isinstance(item, MethodType):
+        return [("self", item.__self__)]
+    if isinstance(item, functools.partial):
+        return [("func", item.func), *enumerate(item.args), *item.keywords.items()]
+    slots = [slot for kind in type(item).__mro__ for slot in vars(kind).get("__slots__", ()) if hasattr(item, slot)]
+    attributes = [*getattr(item, "__dict__", {}).items(), *((slot, getattr(item, slot)) for slot in slots)]
     if isinstance(item, (list, tuple)):
         return [*enumerate(item), *attributes]
     if isinstance(item, Mapping):
@@ -53,8 +61,9 @@ def _parts(item: Any) -> list[tuple[Any, Any]]:
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
-    """The tensors in `obj`, any object at all, that require a gradient, each once, with their names (see `walk`)."""
-    return [(name, item) for name, item in walk(obj) if isinstance(item, Tensor) and item.requires_grad]
+    """The leaf tensors in `obj`, any object at all, that require a gradient, each once, with names (see `walk`)."""
+    tensors = [(name, item) for name, item in walk(obj) if isinstance(item, Tensor)]
+    return [(name, tensor) for name, tensor in tensors if tensor.requires_grad and tensor.function is None]
 
 
 def parameters(obj: Any) -> list[Tensor]:
@@ -157,8 +166,8 @@ class Module:
         lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
         if lines:
             return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
-        options = [f"{k}={v!r}" for k, v in vars(self).items() if isinstance(v, (bool, int, float, str))]
-        return f"{type(self).__name__}({', '.join(o for o in options if not o.startswith('training='))})"
+        options = {k: v for k, v in vars(self).items() if k != "training" and isinstance(v, (bool, int, float, str))}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
     def summary(self, input_shape: tuple[int, ...]) -> str:
         """A table of the layers, the shapes of their outputs and their numbers of parameters.
@@ -220,21 +229,19 @@ def in_mode(model: Any, training: bool) -> Iterator[None]:
 def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays by name to a `.npz` file: first beside it, then in its place, so that it is never half written."""
     path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-        temporary = Path(file.name)
-        try:
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
             with zipfile.ZipFile(file, "w") as archive:  # np.savez would trip over names such as `file`
                 for name, array in arrays.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-            file.close()
-            temporary.replace(path)
-        except BaseException:
-            file.close()
-            temporary.unlink()
-            raise
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def load_arrays(path: str | Path) -> dict[str, Array]:

@@ -1,0 +1,77 @@
+"""What `np.where` and its like did not choose contributes exactly 0, whatever lies behind it; what is real stays."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+ROWS = np.array([[False], [True]])
+POINTS = np.array([[0.0, 0.0], [4.0, 9.0]])
+NAN_ROW = np.array([[1.0, 2.0], [np.nan, 3.0]])
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda z: np.where(ROWS, np.sqrt(z) @ np.ones((2, 2)), 0), [[0, 0], [0.5, 1 / 3]]),
+        (lambda z: np.where(ROWS, np.inner(np.sqrt(z), np.ones((2, 2))), 0), [[0, 0], [0.5, 1 / 3]]),
+        (lambda z: np.sum(np.sqrt(z), where=ROWS), [[0, 0], [0.25, 1 / 6]]),
+        (lambda z: np.where(ROWS, np.log(z).reshape(4).reshape(2, 2), 0), [[0, 0], [1 / 4, 1 / 9]]),
+        (lambda z: np.concatenate([np.log(z), z])[1:], [[1, 1], [1.25, 10 / 9]]),
+    ],
+)
+def test_masks_reach_through_products_and_shapes(f: Callable[[Any], Any], expected: Any) -> None:
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(mg.grad(lambda z: np.sum(f(z)))(POINTS), expected)
+        z = mg.Tensor(POINTS, requires_grad=True)
+        np.sum(f(z)).backward()
+    np.testing.assert_allclose(z.grad, expected)
+
+
+def test_samples_with_missing_features_can_be_left_out() -> None:
+    weight = mg.Tensor(np.ones((2, 2)), requires_grad=True)
+    y = NAN_ROW @ weight
+    np.sum(np.where(np.isnan(y), 0, y)).backward()
+    np.testing.assert_array_equal(weight.grad, [[1, 1], [2, 2]])
+
+
+def test_a_missing_feature_that_was_chosen_shows() -> None:
+    weight = mg.Tensor(np.ones((2, 2)), requires_grad=True)
+    y = NAN_ROW @ weight
+    np.sum(np.where([[True, True], [True, False]], y, 0)).backward()
+    np.testing.assert_array_equal(weight.grad, [[np.nan, 1], [5, 2]])
+
+
+def test_second_derivatives_of_what_was_not_chosen_are_zero_too() -> None:
+    f = lambda x: np.sum(np.where(x > 0, x**1.5, 0.0))
+    np.testing.assert_allclose(mg.hessian(f)(np.array([0.0, 1.0])), [[0, 0], [0, 0.75]])
+    assert mg.grad(mg.grad(f))(0.0) == 0
+
+
+def test_answers_that_are_not_real_do_not_lose_the_history() -> None:
+    t = mg.Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match=r"np\.multiply of a tensor that requires a gradient gave .* complex128"):
+        t * 1j
+
+
+def test_the_mixed_second_derivative_of_a_power() -> None:
+    hessian = mg.hessian(lambda v: v[0] ** v[1])(np.array([2.0, 0.0]))
+    np.testing.assert_allclose(hessian, [[0, 0.5], [0.5, np.log(2) ** 2]])
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_the_slope_of_an_angle_at_every_scale(scale: float) -> None:
+    slope = mg.grad(np.arctan2, (0, 1))(scale, scale)
+    np.testing.assert_allclose(slope, [0.5 / scale, -0.5 / scale], rtol=1e-12)
+
+
+def test_a_copied_optimizer_moves_the_copied_parameters() -> None:
+    p = mg.Tensor([1.0], requires_grad=True)
+    q, optimizer = copy.deepcopy((p, mg.optim.SGD([p], lr=0.1)))
+    q.grad = np.ones(1)
+    optimizer.step()
+    np.testing.assert_allclose((p.data, q.data), ([1.0], [0.9]))
