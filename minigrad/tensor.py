@@ -203,7 +203,7 @@ def _explained(error: Exception, function: Function, args: Sequence[Any]) -> Exc
         )
     elif "broadcast" in str(error):
         hint = " Axes are aligned from the last and must be equal or 1: insert one with x[:, None] or reshape."
-    for kind in (IndexError, ValueError, TypeError):
+    for kind in (np.linalg.LinAlgError, IndexError, ValueError, TypeError):
         if isinstance(error, kind):
             return kind(f"{name_of(function)}({given}): {error}.{hint}")
     return error  # pragma: no cover

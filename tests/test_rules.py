@@ -83,6 +83,7 @@ of_arrays = {
     np.expand_dims: [case(np.expand_dims, (2, 3), axis=axis) for axis in [0, 1, -1, (0, -1)]],
     np.transpose: [case(np.transpose, (2, 3, 4)), case(np.transpose, (2, 3, 4), axes=(2, 0, 1)), case(np.transpose, ()),
                    case(np.transpose, (2, 3, 4), axes=(-1, 0, -2)), case(lambda x: x.transpose(1, 0), (2, 3)),
+                   case(lambda x: np.square(np.transpose(x, (1, 0))), (2, 3)),
                    case(lambda x: x.T, (2, 3)), case(np.transpose, (0, 3))],
     np.swapaxes: [case(lambda x: np.swapaxes(x, 0, -1), (2, 3, 4)), case(lambda x: x.swapaxes(1, 1), (2, 3))],
     np.moveaxis: [case(lambda x: np.moveaxis(x, 0, -1), (2, 3, 4)),
