@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
@@ -179,9 +180,9 @@ def cofactors(x, det):
 def minors(x):
     """The cofactors by their definition: determinants of what remains without a row and a column."""
     n = x.shape[-1]
-    rest = np.array([[k for k in range(n) if k != i] for i in range(n)], int).reshape(n, max(n - 1, 0))
-    signs = (-1.0) ** np.add.outer(np.arange(n), np.arange(n))
-    return np.linalg.det(x[..., rest[:, None, :, None], rest[None, :, None, :]]) * signs.astype(x.dtype)
+    rest = np.array([[k for k in range(n) if k != i] for i in range(n)], int)
+    rows = [np.linalg.det(x[..., rest[i][:, None], rest[:, None]]) * (-1) ** (i + np.arange(n)) for i in range(n)]
+    return np.stack(rows, -2).astype(x.dtype)
 
 
 def pinv_rule(g, ans, x):
@@ -240,7 +241,7 @@ def cholesky(a, upper=False):
 @composite(np.linalg.lstsq)
 def lstsq(a, b, rcond=None):
     a, b = _array(a), _array(b)
-    eps = np.finfo(np.result_type(a, b)).eps
+    eps = np.finfo(np.result_type(a, b, np.float32)).eps
     rcond = eps * max(a.shape) if rcond is None else eps if rcond < 0 else rcond
     x = call(least_squares, (a, b[:, None] if b.ndim == 1 else b, rcond))
     rank, (m, n) = np.linalg.matrix_rank(a, rtol=rcond), a.shape
@@ -265,6 +266,7 @@ def tensorsolve(a, b, axes=None):
 
 @composite(np.linalg.matrix_power)
 def matrix_power(a, n):
+    n = operator.index(n)
     if n < 0:
         return np.linalg.matrix_power(np.linalg.inv(a), -n)
     if n == 0:
@@ -425,7 +427,7 @@ def length(x, p, axis, keepdims):
         return root(np.sum(np.square(x), **k))
     size = np.abs(x)
     if p in (np.inf, -np.inf):
-        return np.max(size, **k) if p > 0 else np.min(size, **k)
+        return np.max(size, initial=0, **k) if p > 0 else np.min(size, **k)
     if p in (0, 1):
         return np.sum(size if p else np.sign(size), **k)
     return root(np.sum(size**p, **k), p)
@@ -450,7 +452,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
         return length(x, 2, axes, keepdims)
     if ord in (1, -1, np.inf, -np.inf):
         sums = np.sum(np.abs(x), axis=axes[ord not in (1, -1)], keepdims=True)
-        return (np.max if ord > 0 else np.min)(sums, axis=axes, keepdims=keepdims)
+        return length(sums, np.inf if ord > 0 else -np.inf, axes, keepdims)
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"matrices have the norms 'fro', 'nuc', 1, -1, 2, -2, inf and -inf, not {ord!r}")
     values = np.abs(np.linalg.svdvals(np.moveaxis(x, axes, (-2, -1))))  # abs, since its derivative at 0 is 0
