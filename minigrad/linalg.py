@@ -4,9 +4,9 @@ Vocabulary and manners are those of `minigrad.rules`; every function takes stack
 NumPy does not read has no influence: of a matrix that `cholesky` or `eigh` takes for symmetric it reads one triangle,
 and the gradient is zero in the other one. Spell it `(a + a.T) / 2`, and the gradient is symmetric, too.
 
-Vectors of equal singular values or eigenvalues, or of a singular value 0, have no derivative: where a function depends
-on them, its gradient is inf or nan, or very large where they are equal but for rounding. The values have one for all
-that, and so has what is made of values alone (norms, `cond`, `eigvalsh`, `svdvals`).
+Vectors of equal singular values or eigenvalues, or of a singular value 0, have no derivative: the gradient of what is
+made of them is inf or nan, or anything where they are equal but for rounding. The gradient of what is made of the
+values alone is finite all the same (`svdvals`, `eigvalsh`, norms); equal values share it as they come.
 
 The formulas are those of
     M. Giles, Collected matrix derivative results for forward and reverse mode AD, 2008 (inv, det, solve)
@@ -325,9 +325,24 @@ def several(function, shapes, rule):
     return lambda x, **options: answer(*taken_apart(call(together, (x,), options), x))
 
 
-def quotient(x, y):
-    """x / y, and 0 for 0 / 0: what is not asked about equal values contributes nothing."""
-    return x / np.where((x == 0) & (y == 0), 1, y)
+def asked(g):
+    """Which of the vectors in the columns receive a gradient. What the others are does not matter, even if undefined.
+
+    That is known from the gradient alone, and not from what is made of it: between vectors of equal values, 0 / 0 may
+    stand for any number.
+    """
+    return np.any(g != 0, axis=-2)[..., None, :]
+
+
+def quotient(x, y, matters):
+    return x / np.where((y == 0) & ~matters, np.inf, y)
+
+
+def turns(g, v, gaps):
+    """How much the vectors `v` turn towards each other, when they receive the gradient `g` and their values `gaps`."""
+    turn = flipped(v) @ g
+    pairs = (asked(g) | flipped(asked(g))) & ~np.eye(v.shape[-1], dtype=bool)
+    return quotient(turn - flipped(turn), gaps, pairs)
 
 
 def on_diagonal(x):
@@ -346,22 +361,19 @@ def qr_rule(g, ans, x):
 
 def eigh_rule(g, ans, x):
     (gw, gv), (w, v) = g, ans
-    turn = flipped(v) @ gv
-    turn = quotient(turn - flipped(turn), 2 * (w[..., None, :] - w[..., None]))
-    return v @ (on_diagonal(gw) + turn) @ flipped(v)
+    return v @ (on_diagonal(gw) + turns(gv, v, w[..., None, :] - w[..., None]) / 2) @ flipped(v)
 
 
 def svd_rule(g, ans, x):
     (gu, gs, gvh), (u, s, vh) = g, ans
     gv, v, across, down = flipped(gvh), flipped(vh), s[..., None, :], s[..., None]
-    left, right, gaps = flipped(u) @ gu, flipped(v) @ gv, (across - down) * (across + down)
-    turns = quotient(left - flipped(left), gaps) * across + quotient(right - flipped(right), gaps) * down
-    answer = u @ (on_diagonal(gs) + turns) @ vh
+    gaps = (across - down) * (across + down)
+    answer = u @ (on_diagonal(gs) + turns(gu, u, gaps) * across + turns(gv, v, gaps) * down) @ vh
     m, n = x.shape[-2:]
     if m > n:
-        answer = answer + quotient(gu - u @ left, across) @ vh
+        answer = answer + quotient(gu - u @ (flipped(u) @ gu), across, asked(gu)) @ vh
     if n > m:
-        answer = answer + u @ flipped(quotient(gv - v @ right, across))
+        answer = answer + u @ flipped(quotient(gv - v @ (flipped(v) @ gv), across, asked(gv)))
     return answer
 
 

@@ -333,6 +333,13 @@ def test_equal_values_have_derivatives_and_their_vectors_have_none() -> None:
     np.testing.assert_allclose(mg.grad(lambda x: np.linalg.norm(x, 2))(x), x / 3, rtol=1e-15)
     vectors = mg.grad(lambda x: np.sum(np.linalg.eigh(x).eigenvectors * np.arange(3.0)))(x)
     assert not np.all(np.isfinite(vectors))
+
+    def exponential(x: Any) -> Any:  # has a gradient, but it cannot be had from the vectors: nan says so, and not 0
+        w, v = np.linalg.eigh(x)
+        return np.sum((v * np.exp(w)) @ v.T)
+
+    assert not np.all(np.isfinite(mg.grad(exponential)(x)))
+    check_grads(exponential, [np.diag([1.0, 2, 4])])
     values = mg.grad(lambda x: np.sum(np.linalg.svdvals(x)))(np.ones((3, 2)))  # of rank 1
     assert np.all(np.isfinite(values))
 
