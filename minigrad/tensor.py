@@ -217,7 +217,7 @@ def _explained(error: Exception, function: Function, args: Sequence[Any]) -> Exc
         )
     elif "broadcast" in str(error):
         hint = " Axes are aligned from the last and must be equal or 1: insert one with x[:, None] or reshape."
-    kinds = (np.exceptions.AxisError, IndexError, ValueError, TypeError)
+    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, ValueError, TypeError)
     kind = next(kind for kind in kinds if isinstance(error, kind))
     return kind(f"{name_of(function)}({given}): {error}.{hint}")
 

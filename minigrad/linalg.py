@@ -1,0 +1,493 @@
+"""Products of arrays, and numpy.linalg: few rules, and the rest spelled with them.
+
+Vocabulary and manners are those of `minigrad.rules`; every function takes stacks of matrices where NumPy does. What
+NumPy does not read has no influence: of a matrix that `cholesky` or `eigh` takes for symmetric it reads one triangle,
+and the gradient is zero in the other one. Spell it `(a + a.T) / 2`, and the gradient is symmetric, too.
+
+Vectors of equal singular values or eigenvalues, or of a singular value 0, have no derivative: the gradient of what is
+made of them is inf or nan, or anything where they are equal but for rounding. The gradient of what is made of the
+values alone is finite all the same (`svdvals`, `eigvalsh`, norms); equal values share it as they come.
+
+The formulas are those of
+    M. Giles, Collected matrix derivative results for forward and reverse mode AD, 2008 (inv, det, solve)
+    G. Golub and V. Pereyra, The differentiation of pseudo-inverses, 1973 (pinv, lstsq)
+    I. Murray, Differentiation of the Cholesky decomposition, 2016 (cholesky)
+    J. Townsend, Differentiating the singular value decomposition, 2016 (svd, and eigh in the same way)
+    S. Walter and L. Lehmann, Algorithmic differentiation of linear algebra functions, 2010 (qr)
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from string import ascii_lowercase, ascii_uppercase
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.linalg import LinAlgError
+
+from minigrad.composites import _array, composite
+from minigrad.rules import Each, flipped
+from minigrad.tensor import Function, call, composites, constants, vjps
+
+# ----------------------------------------------------------------------------------------------------- products
+
+LETTERS = ascii_uppercase + ascii_lowercase  # the order in which NumPy numbers and sorts indices
+
+
+def _terms(args, position):
+    """The operands of an einsum, the one in question, and the indices of each and of the answer, without dots."""
+    if isinstance(args[0], str):
+        text, operands, i = args[0].replace(" ", ""), args[1:], position - 1
+    else:  # einsum(x, [0, 1], y, [1, 2], [0, 2])
+        term = lambda indices: "".join("..." if index is ... else LETTERS[index] for index in indices)
+        text, operands, i = ",".join(map(term, args[1::2])), args[: len(args) // 2 * 2 : 2], position // 2
+        text += f"->{term(args[-1])}" if len(args) % 2 else ""
+    inputs, arrow, output = text.partition("->")
+    if not arrow:
+        output = "..." + "".join(sorted(c for c in set(inputs) - set(",.") if inputs.count(c) == 1))
+    unused = "".join(c for c in LETTERS if c not in text)
+    dotted = [np.ndim(x) - len(t) + 3 if "..." in t else 0 for t, x in zip(inputs.split(","), operands, strict=True)]
+    n = max(dotted)
+    terms = [t.replace("...", unused[n - k : n]) for t, k in zip(inputs.split(","), dotted, strict=True)]
+    return operands, i, terms, output.replace("...", unused[:n]), list(unused[n:])
+
+
+def einsum_rule(position, g, ans, *args, optimize=False, **options):
+    """The einsum of `g` and the other operands that has the indices of the operand in question.
+
+    An index that none of them has in full length comes from an array of ones. Of an index that the operand repeats,
+    only the first remains, and an identity matrix puts the result on the diagonal.
+    """
+    operands, i, terms, output, unused = _terms(args, position)
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        sizes.update((c, n) for c, n in zip(term, np.shape(operand), strict=True) if n != 1 or c not in sizes)
+    factors = [(output, g), *((t, x) for k, (t, x) in enumerate(zip(terms, operands, strict=True)) if k != i)]
+    given = {c for term, x in factors for c, n in zip(term, np.shape(x), strict=True) if n == sizes[c]}
+    wanted = ""
+    for c in terms[i]:
+        if c in wanted:
+            twin = unused.pop()
+            factors.append((c + twin, np.eye(sizes[c], dtype=g.dtype)))
+            wanted += twin
+        else:
+            if c not in given:
+                factors.append((c, np.ones(sizes[c], g.dtype)))
+            wanted += c
+    subscripts = ",".join(term for term, _ in factors) + "->" + wanted
+    return np.einsum(subscripts, *(x for _, x in factors), optimize=bool(optimize))  # a path would not fit here
+
+
+vjps[np.einsum] = Each(einsum_rule)
+
+
+@composite(np.vdot)
+def vdot(a, b):
+    return np.matmul(np.ravel(a), np.ravel(b))
+
+
+@composite(np.outer)
+def outer(a, b, out=None):
+    return np.ravel(a)[:, None] * np.ravel(b)
+
+
+@composite(np.linalg.outer)
+def outer_of_vectors(a, b):
+    if np.ndim(a) != 1 or np.ndim(b) != 1:
+        raise ValueError(
+            f"np.linalg.outer takes two vectors, not arrays of {np.ndim(a)} and {np.ndim(b)} axes; np.outer takes any"
+        )
+    return np.outer(a, b)
+
+
+@composite(np.tensordot)
+def tensordot(a, b, axes=2):
+    a, b = _array(a), _array(b)
+    of_a, of_b = (range(-axes, 0), range(axes)) if np.ndim(axes) == 0 else axes
+    of_a, of_b = normalize_axis_tuple(of_a, a.ndim), normalize_axis_tuple(of_b, b.ndim)
+    summed = [a.shape[i] for i in of_a]
+    if summed != [b.shape[i] for i in of_b]:
+        raise ValueError(f"np.tensordot of shapes {a.shape} and {b.shape}: axes {of_a} and {of_b} differ in length")
+    free_a, free_b = ([i for i in range(x.ndim) if i not in of] for x, of in ((a, of_a), (b, of_b)))
+    rows, columns = [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
+    a = np.reshape(np.transpose(a, (*free_a, *of_a)), (math.prod(rows), math.prod(summed)))
+    b = np.reshape(np.transpose(b, (*of_b, *free_b)), (math.prod(summed), math.prod(columns)))
+    return np.reshape(np.matmul(a, b), (*rows, *columns))
+
+
+@composite(np.kron)
+def kron(a, b):
+    a, b = _array(a), _array(b)
+    n = max(a.ndim, b.ndim)
+    a, b = (np.reshape(x, (1,) * (n - x.ndim) + x.shape) for x in (a, b))
+    blocks = np.expand_dims(a, tuple(range(1, 2 * n, 2))) * np.expand_dims(b, tuple(range(0, 2 * n, 2)))
+    return np.reshape(blocks, [i * j for i, j in zip(a.shape, b.shape, strict=True)])
+
+
+@composite(np.cross)
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
+    a, b = np.moveaxis(_array(a), axisa, -1), np.moveaxis(_array(b), axisb, -1)
+    if (a.shape[-1], b.shape[-1]) != (3, 3):
+        raise ValueError(
+            f"np.cross of a Tensor takes vectors of length 3, not {a.shape[-1]} and {b.shape[-1]}. NumPy gives up "
+            "those of length 2: write a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]."
+        )
+    turns = ((1, 2), (2, 0), (0, 1))
+    return np.stack([a[..., i] * b[..., j] - a[..., j] * b[..., i] for i, j in turns], axisc)
+
+
+composites[np.linalg.cross] = lambda a, b, axis=-1: np.cross(a, b, axis=axis)
+composites[np.linalg.matmul] = lambda a, b: np.matmul(a, b)
+composites[np.linalg.tensordot] = lambda a, b, axes=2: np.tensordot(a, b, axes)
+composites[np.linalg.matrix_transpose] = lambda a: np.swapaxes(a, -1, -2)
+composites[np.linalg.trace] = lambda a, offset=0, dtype=None: np.sum(diagonal(a, offset), -1, dtype)
+constants.update({np.einsum_path, np.linalg.matrix_rank})
+
+
+@composite(np.linalg.vecdot)
+def vecdot(a, b, axis=-1):
+    a, b = (np.moveaxis(_array(x), axis, -1) for x in (a, b))
+    return np.matmul(a[..., None, :], b[..., None])[..., 0, 0]
+
+
+@composite(np.linalg.diagonal)
+def diagonal(a, offset=0):
+    return a[..., np.eye(a.shape[-2], a.shape[-1], offset, dtype=bool)]
+
+
+# ------------------------------------------------------------------------------------------- inverses and solutions
+
+
+def inverse(x):
+    """inv(x); for a stack with singular matrices among others, with inf or nan in place of their inverses."""
+    try:
+        return np.linalg.inv(x)
+    except LinAlgError:
+        return flipped(minors(x)) / np.linalg.det(x)[..., None, None]
+
+
+def cofactors(x, det):
+    """The derivative of the determinant: det(x) * inv(x).T, which for a singular matrix exists without the inverse."""
+    try:
+        return det[..., None, None] * flipped(np.linalg.inv(x))
+    except LinAlgError:
+        return minors(x)
+
+
+def minors(x):
+    """The cofactors by their definition: determinants of what remains without a row and a column."""
+    n = x.shape[-1]
+    rest = np.array([[k for k in range(n) if k != i] for i in range(n)], int)
+    rows = [np.linalg.det(x[..., rest[i][:, None], rest[:, None]]) * (-1) ** (i + np.arange(n)) for i in range(n)]
+    return np.stack(rows, -2).astype(x.dtype)
+
+
+def pinv_rule(g, ans, x):
+    """For matrices of constant rank."""
+    left, right = flipped(g) @ ans @ flipped(ans), flipped(ans) @ ans @ flipped(g)
+    return left - x @ (ans @ left) + right - (right @ ans) @ x - flipped(ans) @ g @ flipped(ans)
+
+
+def mirrored(x, lower=True):
+    """The symmetric matrix that agrees with `x` in one triangle, which is all that is read of x."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise LinAlgError(f"a symmetric matrix, or a stack of them, is square; this array has shape {x.shape}")
+    triangle = np.tri(x.shape[-1], dtype=bool)
+    return np.where(triangle if lower else triangle.T, x, flipped(x))
+
+
+def cholesky_rule(g, ans):
+    up = flipped(ans)
+    inner = (up @ g) * (np.tri(ans.shape[-1], dtype=ans.dtype) - np.eye(ans.shape[-1], dtype=ans.dtype) / 2)
+    return np.linalg.solve(up, flipped(np.linalg.solve(up, flipped(inner))))
+
+
+def least_squares(a, b, rcond):
+    return np.linalg.lstsq(a, b, rcond)[0]
+
+
+# fmt: off
+vjps[np.linalg.inv]      = lambda g, ans, x: -flipped(ans) @ g @ flipped(ans),
+vjps[np.linalg.det]      = lambda g, ans, x: g[..., None, None] * cofactors(x, ans),
+vjps[np.linalg.pinv]     = lambda g, ans, x, **k: pinv_rule(g, ans, x),
+vjps[np.linalg.cholesky] = lambda g, ans, x: cholesky_rule(g, ans),
+vjps[np.linalg.solve]    = (lambda g, ans, a, b: -np.linalg.solve(flipped(a), g) @ flipped(ans),
+                            lambda g, ans, a, b: np.linalg.solve(flipped(a), g))
+vjps[least_squares]      = (lambda g, ans, a, b, rcond: pinv_rule(g @ flipped(b), np.linalg.pinv(a, rcond), a),
+                            lambda g, ans, a, b, rcond: flipped(np.linalg.pinv(a, rcond)) @ g)
+# fmt: on
+
+
+@composite(np.linalg.solve)
+def solve(a, b):
+    a, b = _array(a), _array(b)
+    return np.linalg.solve(a, b[:, None])[..., 0] if b.ndim == 1 else call(np.linalg.solve, (a, b))
+
+
+@composite(np.linalg.pinv)
+def pinv(a, rcond=None, hermitian=False, **rtol):
+    return call(np.linalg.pinv, (mirrored(a) if hermitian else a,), {"rcond": rcond, **rtol})
+
+
+@composite(np.linalg.cholesky)
+def cholesky(a, upper=False):
+    lower = call(np.linalg.cholesky, (mirrored(a, not upper),))
+    return flipped(lower) if upper else lower
+
+
+@composite(np.linalg.lstsq)
+def lstsq(a, b, rcond=None):
+    a, b = _array(a), _array(b)
+    eps = np.finfo(np.result_type(a, b, np.float32)).eps
+    rcond = eps * max(a.shape) if rcond is None else eps if rcond < 0 else rcond
+    x = call(least_squares, (a, b[:, None] if b.ndim == 1 else b, rcond))
+    rank, (m, n) = np.linalg.matrix_rank(a, rtol=rcond), a.shape
+    x = x[:, 0] if b.ndim == 1 else x
+    errors = np.reshape(b - a @ x, (m, b.size // m)) if rank == n < m else np.zeros((m, 0), x.dtype)
+    return x, np.sum(np.square(errors), 0), rank, np.linalg.svdvals(a)
+
+
+@composite(np.linalg.tensorinv)
+def tensorinv(a, ind=2):
+    before, behind = a.shape[:ind], a.shape[ind:]
+    return np.reshape(np.linalg.inv(np.reshape(a, (math.prod(before), math.prod(behind)))), (*behind, *before))
+
+
+@composite(np.linalg.tensorsolve)
+def tensorsolve(a, b, axes=None):
+    a, b = _array(a), _array(b)
+    a = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim)) if axes else a
+    shape = a.shape[b.ndim :]
+    return np.reshape(np.linalg.solve(np.reshape(a, (b.size, math.prod(shape))), np.ravel(b)), shape)
+
+
+@composite(np.linalg.matrix_power)
+def matrix_power(a, n):
+    n = operator.index(n)
+    if n < 0:
+        return np.linalg.matrix_power(np.linalg.inv(a), -n)
+    if n == 0:
+        return np.where(True, np.eye(*a.shape[-2:], dtype=a.dtype), a)
+    half = a if n < 4 else np.linalg.matrix_power(a, n // 2)
+    return a if n == 1 else half @ half if n % 2 == 0 else (half @ half) @ a
+
+
+@composite(np.linalg.multi_dot)
+def multi_dot(arrays):
+    """In the order that takes the fewest multiplications."""
+    arrays = [_array(array) for array in arrays]
+    sizes = [1 if arrays[0].ndim == 1 else len(arrays[0]), *(len(x) for x in arrays[1:])]
+    sizes += [1 if arrays[-1].ndim == 1 else arrays[-1].shape[1]]
+
+    @functools.cache
+    def cheapest(i, j):  # product of arrays[i:j]: its cost, and where to split it
+        costs = ((cheapest(i, k)[0] + cheapest(k, j)[0] + sizes[i] * sizes[k] * sizes[j], k) for k in range(i + 1, j))
+        return min(costs, default=(0, i))
+
+    def product(i, j):
+        k = cheapest(i, j)[1]
+        return arrays[i] if j == i + 1 else product(i, k) @ product(k, j)
+
+    return product(0, len(arrays))
+
+
+# --------------------------------------------------------------------------------------- functions of several answers
+
+joined: dict[Function, Function] = {}
+
+
+def several(function, shapes, rule):
+    """Give `function`, which has several answers, its derivative `rule(g, ans, x)`, all of them tuples but x.
+
+    A node of the graph holds one array: the answers for each matrix, flattened and joined. `shapes(m, n)` are the
+    shapes of the answers for a matrix of m rows and n columns.
+    """
+    answer = type(function(np.eye(1)))  # NumPy has no public name for it
+
+    def taken_apart(packed, x):
+        start, batch = 0, x.shape[:-2]
+        for shape in shapes(*x.shape[-2:]):
+            stop = start + math.prod(shape)
+            yield np.reshape(packed[..., start:stop], (*batch, *shape))
+            start = stop
+
+    @functools.wraps(function)
+    def together(x, **options):
+        sizes = map(math.prod, shapes(*x.shape[-2:]))
+        parts = function(x, **options)
+        return np.concatenate([np.reshape(p, (*x.shape[:-2], n)) for p, n in zip(parts, sizes, strict=True)], -1)
+
+    joined[function] = together
+    vjps[together] = (lambda g, ans, x, **k: rule(tuple(taken_apart(g, x)), tuple(taken_apart(ans, x)), x),)
+    return lambda x, **options: answer(*taken_apart(call(together, (x,), options), x))
+
+
+def asked(g):
+    """Which of the vectors in the columns receive a gradient. What the others are does not matter, even if undefined.
+
+    That is known from the gradient alone, and not from what is made of it: between vectors of equal values, 0 / 0 may
+    stand for any number.
+    """
+    return np.any(g != 0, axis=-2)[..., None, :]
+
+
+def quotient(x, y, matters):
+    return x / np.where((y == 0) & ~matters, np.inf, y)
+
+
+def turns(g, v, gaps):
+    """How much the vectors `v` turn towards each other, when they receive the gradient `g` and their values `gaps`."""
+    turn = flipped(v) @ g
+    pairs = (asked(g) | flipped(asked(g))) & ~np.eye(v.shape[-1], dtype=bool)
+    return quotient(turn - flipped(turn), gaps, pairs)
+
+
+def on_diagonal(x):
+    return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype)
+
+
+def slogdet_rule(g, ans, x):
+    return g[1][..., None, None] * flipped(inverse(x))
+
+
+def qr_rule(g, ans, x):
+    (gq, gr), (q, r) = g, ans
+    inner = gq + q @ mirrored(r @ flipped(gr) - flipped(gq) @ q)
+    return flipped(np.linalg.solve(r, flipped(inner)))
+
+
+def eigh_rule(g, ans, x):
+    (gw, gv), (w, v) = g, ans
+    return v @ (on_diagonal(gw) + turns(gv, v, w[..., None, :] - w[..., None]) / 2) @ flipped(v)
+
+
+def svd_rule(g, ans, x):
+    (gu, gs, gvh), (u, s, vh) = g, ans
+    gv, v, across, down = flipped(gvh), flipped(vh), s[..., None, :], s[..., None]
+    gaps = (across - down) * (across + down)
+    answer = u @ (on_diagonal(gs) + turns(gu, u, gaps) * across + turns(gv, v, gaps) * down) @ vh
+    m, n = x.shape[-2:]
+    if m > n:
+        answer = answer + quotient(gu - u @ (flipped(u) @ gu), across, asked(gu)) @ vh
+    if n > m:
+        answer = answer + u @ flipped(quotient(gv - v @ (flipped(v) @ gv), across, asked(gv)))
+    return answer
+
+
+# fmt: off
+signed    = several(np.linalg.slogdet, lambda m, n: [(), ()], slogdet_rule)
+upright   = several(np.linalg.qr,      lambda m, n: [(m, n), (n, n)], qr_rule)
+symmetric = several(np.linalg.eigh,    lambda m, n: [(n,), (n, n)], eigh_rule)
+thin      = several(np.linalg.svd,     lambda m, n: [(m, min(m, n)), (min(m, n),), (min(m, n), n)], svd_rule)
+# fmt: on
+
+
+composites[np.linalg.slogdet] = lambda a: signed(a)
+composites[np.linalg.eigvalsh] = lambda a, UPLO="L": np.linalg.eigh(a, UPLO).eigenvalues
+composites[np.linalg.svdvals] = lambda a: thin(a, full_matrices=False).S
+
+
+@composite(np.linalg.qr)
+def qr(a, mode="reduced"):
+    """Of a wide matrix, the factors of its first columns turn the others, too."""
+    m, n = a.shape[-2:]
+    if mode not in ("reduced", "r", "complete") or (mode == "complete" and m > n):
+        raise NotImplementedError(
+            f"np.linalg.qr of a Tensor of shape {a.shape} in mode {mode!r}: it knows the modes 'reduced' and 'r', and "
+            "'complete' where that is the same. The columns that complete a tall matrix are free to turn."
+        )
+    q, r = answer = upright(a[..., :m] if n > m else a)
+    if n > m:
+        answer = answer._replace(R=np.concatenate([r, flipped(q) @ a[..., m:]], -1))
+    return answer.R if mode == "r" else answer
+
+
+@composite(np.linalg.eigh)
+def eigh(a, UPLO="L"):
+    return symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO)
+
+
+@composite(np.linalg.svd)
+def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
+    if compute_uv and full_matrices and a.shape[-1] != a.shape[-2]:
+        raise NotImplementedError(
+            f"np.linalg.svd of a Tensor of shape {a.shape}: say full_matrices=False. The vectors that complete a basis "
+            "are free to turn, so they have no derivative."
+        )
+    answer = thin(mirrored(a) if hermitian else a, full_matrices=False, hermitian=hermitian)
+    return answer if compute_uv else answer.S
+
+
+# -------------------------------------------------------------------------------------------------------------- norms
+
+
+def root(total, p=2):
+    """The p-th root of a sum of powers; the branch makes the gradient of the norm of zeros 0."""
+    total = np.where(total == 0, 0, total)
+    return np.sqrt(total) if p == 2 else total ** (1 / p)
+
+
+def length(x, p, axis, keepdims):
+    """The p-norm along all the axes together."""
+    k = {"axis": axis, "keepdims": keepdims}
+    if isinstance(p, str):
+        raise ValueError(f"{p!r} is a norm of matrices, and here is a vector: p is a number, or inf or -inf")
+    if p is None or p == 2:
+        return root(np.sum(np.square(x), **k))
+    size = np.abs(x)
+    if p in (np.inf, -np.inf):
+        return np.max(size, initial=0, **k) if p > 0 else np.min(size, **k)
+    if p in (0, 1):
+        return np.sum(size if p else np.sign(size), **k)
+    return root(np.sum(size**p, **k), p)
+
+
+def _floating(x):
+    x = _array(x)
+    return x if x.dtype.kind == "f" else x.astype(float)
+
+
+@composite(np.linalg.norm)
+def norm(x, ord=None, axis=None, keepdims=False):
+    x = _floating(x)
+    if axis is None and ord is None:
+        return length(x, 2, None, keepdims)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    if len(axes) == 1:
+        return length(x, ord, axes, keepdims)
+    if len(axes) != 2:
+        raise ValueError(f"np.linalg.norm takes one axis (of vectors) or two (of matrices), not {len(axes)}")
+    if ord in (None, "fro", "f"):
+        return length(x, 2, axes, keepdims)
+    if ord in (1, -1, np.inf, -np.inf):
+        sums = np.sum(np.abs(x), axis=axes[ord not in (1, -1)], keepdims=True)
+        return length(sums, np.inf if ord > 0 else -np.inf, axes, keepdims)
+    if ord not in (2, -2, "nuc"):
+        raise ValueError(f"matrices have the norms 'fro', 'nuc', 1, -1, 2, -2, inf and -inf, not {ord!r}")
+    values = np.abs(np.linalg.svdvals(np.moveaxis(x, axes, (-2, -1))))  # abs, since its derivative at 0 is 0
+    answer = (np.sum if ord == "nuc" else np.max if ord == 2 else np.min)(values, axis=-1)
+    return np.expand_dims(answer, tuple(sorted(axes))) if keepdims else answer
+
+
+@composite(np.linalg.vector_norm)
+def vector_norm(x, axis=None, keepdims=False, ord=2):
+    return length(_floating(x), ord, axis, keepdims)
+
+
+@composite(np.linalg.matrix_norm)
+def matrix_norm(x, keepdims=False, ord="fro"):
+    return np.linalg.norm(x, ord, (-2, -1), keepdims)
+
+
+@composite(np.linalg.cond)
+def cond(x, p=None):
+    with np.errstate(all="ignore"):  # of a singular matrix it is infinite
+        if p in (None, 2, -2):
+            s = np.linalg.svdvals(x)
+            ratio = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+        else:
+            ratio = np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(inverse(x), p, (-2, -1))
+    return np.where(np.isnan(ratio) & ~np.any(np.isnan(x), axis=(-2, -1)), np.inf, ratio)
