@@ -1,12 +1,13 @@
 """The engine: arrays that remember the call that made them, and the walk back through those calls.
 
-It knows no calculus. Which functions have derivatives, and what they are, stands in four tables that are empty here and
-filled by `minigrad.rules`:
+It knows no calculus. Which functions have derivatives, and what they are, stands in five tables that are empty here and
+filled by `minigrad.rules` and the modules after it:
 
     vjps         function -> one rule per argument: `rule(g, ans, *args, **kwargs)` is what the argument receives
                  when the answer `ans` receives the gradient `g`; None where the derivative is zero
     composites   function -> the same function spelled with others that are in the tables
     constants    functions with no derivative to speak of (comparisons, shapes, arg-functions): plain arrays come out
+    refusals     functions that have none for a reason, with that reason
     selections   functions of `vjps` that pick or add up numbers without changing them
 
 The graph has one invariant: a call is younger than its arguments. Every tensor carries the time at which its numbers
@@ -37,6 +38,7 @@ Rules: TypeAlias = Sequence[Function | None]
 vjps: dict[Function, Rules] = {}
 composites: dict[Function, Function] = {}
 constants: set[Function] = set()
+refusals: dict[Function, str] = {}
 selections: set[Function] = set()
 
 # glibc gives memory back to the system in every training step, and page faults then cost as much as the arithmetic. It
@@ -108,7 +110,7 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
             )
         if isinstance(function, np.ufunc) and function not in constants:
             args, kwargs = _converted(function, args, **kwargs), _NO_KWARGS
-        if function in vjps and any(isinstance(value, Tensor) for value in kwargs.values()):
+        if hasattr(function, "__wrapped__") and any(isinstance(value, Tensor) for value in kwargs.values()):
             bound = inspect.signature(function).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
     if function in composites:
@@ -117,6 +119,8 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
         return call(function, args, kwargs)
     if function in constants:
         return function(*_plain(args), **_plain(kwargs))
+    if function in refusals:
+        raise TypeError(f"{name_of(function)} {refusals[function]}.")
     raise NotImplementedError(
         f"{name_of(function)} has no derivative in minigrad yet. One line adds it, with one rule for each argument: "
         f"minigrad.primitive(lambda g, ans, x: ...)({name_of(function)}), where the rule turns the gradient g of the "
