@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.rules import put_add
-from minigrad.tensor import Tensor, call, composites, vjps
+from minigrad.tensor import Tensor, _plain, call, composites, vjps
 
 
 def composite(*functions):
@@ -149,8 +149,8 @@ def _cumulative(function, x, axis, dtype, initial):
 
 @composite(np.bincount)
 def bincount(x, weights=None, minlength=0):
-    counts = np.bincount(x, minlength=minlength)
-    return counts if weights is None else put_add(np.zeros(len(counts)), np.asarray(x), weights)
+    counts = np.bincount(_plain(x), minlength=minlength)
+    return counts if weights is None else put_add(np.zeros(len(counts)), _plain(x), weights)
 
 
 @composite(np.cov)
@@ -239,6 +239,8 @@ composites[np.nancumprod] = lambda x, axis=None, dtype=None, out=None: np.cumpro
 @composite(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     x = _array(x)
+    if x.dtype.kind != "f":
+        return np.copy(x)
     largest = np.finfo(x.dtype).max
     x = np.where(np.isnan(x), nan, x)
     x = np.where(np.isposinf(x), largest if posinf is None else posinf, x)
@@ -269,7 +271,8 @@ def _quantile(function, skip_nan):
         rows = np.arange(math.prod(shape)).reshape(shape) * n
         flat = np.ravel(lines)
         lower, upper = flat[rows + low], flat[rows + np.ceil(places).astype(int)]
-        gap = np.where((share == 0) | (upper == lower), 0, upper - lower)  # infinities have none
+        same = (share == 0) | (upper == lower)  # infinities have no difference
+        gap = np.where(same, 0, upper) - np.where(same, 0, lower)
         answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share))
         answer = answer.astype(dtype)
         if keepdims:
@@ -329,7 +332,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 
 @composite(np.gradient)
 def gradient(f, *varargs, axis=None, edge_order=1):
-    f = _array(f)
+    f = _array(f) if _array(f).dtype.kind == "f" else _array(f).astype(float)
     axes = range(f.ndim) if axis is None else normalize_axis_tuple(axis, f.ndim)
     steps = varargs or (1.0,)
     steps = steps * len(axes) if len(steps) == 1 and np.ndim(steps[0]) == 0 else steps
@@ -504,7 +507,8 @@ composites[np.fix]              = lambda x, out=None: np.trunc(x)
 composites[np.around]           = lambda x, decimals=0, out=None: np.round(x, decimals)
 composites[np.amax]             = lambda x, *args, **kwargs: np.max(x, *args, **kwargs)
 composites[np.amin]             = lambda x, *args, **kwargs: np.min(x, *args, **kwargs)
-composites[np.vecdot]           = lambda x, y, axis=-1: np.sum(x * y, axis)
+composites[np.vecdot]           = lambda x, y, axis=-1, dtype=None, keepdims=False: \
+                                  np.sum(x * y, axis, dtype, keepdims=keepdims)
 composites[np.add.reduce]       = lambda x, axis=0, **k: np.sum(x, axis, **k)
 composites[np.multiply.reduce]  = lambda x, axis=0, **k: np.prod(x, axis, **k)
 composites[np.maximum.reduce]   = lambda x, axis=0, **k: np.max(x, axis, **k)

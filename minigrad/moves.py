@@ -200,6 +200,7 @@ composites[np.trace]           = lambda x, offset=0, axis1=0, axis2=1, dtype=Non
 
 @composite(np.insert)
 def insert(arr, obj, values, axis=None):
+    arr = _array(arr)
     values = _array(values).astype(arr.dtype)
     return rearranged(lambda arr, values: np.insert(arr, _plain(obj), values, axis), arr, values)
 

@@ -123,6 +123,10 @@ moves: dict[Function, Rules] = {
     np.min:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
     np.fmax.reduce:    (lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k),),
     np.fmin.reduce:    (lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k),),
+    np.maximum.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.minimum.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.fmax.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.fmin.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
     np.sort:           (lambda g, ans, x, axis=-1, **k: unsorted(g, ans, x, axis),),
     np.partition:      (lambda g, ans, x, kth, axis=-1, **k: unsorted(g, ans, x, axis),),
     np.cumsum:         (lambda g, ans, x, axis=None, dtype=None: cumsum_from_behind(g, axis).reshape(x.shape),),
@@ -214,6 +218,24 @@ def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=
     before = np.cumprod(np.concatenate([one, lines[..., :-1]], -1), -1)
     behind = np.cumprod(np.concatenate([one, lines[..., :0:-1]], -1), -1)[..., ::-1]
     return np.moveaxis(np.reshape(initial * before * behind, x.shape), last, axes)
+
+
+def since_reached(g, ans, x, axis):
+    """Give the elements that reach a running maximum (or minimum) the gradients of all its copies; equal ones share."""
+    g, ans, x = (np.moveaxis(a, axis, -1) for a in (g, ans, x))
+    n = x.shape[-1]
+    places, begins = np.arange(n), np.ones(x.shape, bool)
+    begins[..., 1:] = ans[..., 1:] != ans[..., :-1]
+    first = np.maximum.accumulate(np.where(begins, places, 0), -1)
+    ends = np.concatenate([begins[..., 1:], begins[..., :1]], -1)
+    last = np.minimum.accumulate(np.where(ends, places, n - 1)[..., ::-1], -1)[..., ::-1]
+    hits = x == ans
+    count = np.cumsum(hits, -1)
+    count = count - np.take_along_axis(count - hits, first, -1)
+    parts = g / np.maximum(count, 1).astype(g.dtype)
+    behind = cumsum_from_behind(parts, -1)
+    beyond = np.take_along_axis(behind - parts, last, -1)
+    return np.moveaxis((behind - beyond) * hits, -1, axis)
 
 
 def unsorted(g, ans, x, axis):

@@ -108,7 +108,9 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
                 f"{name_of(function)} cannot write a Tensor into out=: an array keeps no history. "
                 "Leave out= away and bind the result to a name (for `a += t`, write `a = a + t`)."
             )
-        if isinstance(function, np.ufunc) and function not in constants:
+        if isinstance(kwargs.get("where"), Tensor):
+            kwargs = {**kwargs, "where": kwargs["where"]._data}
+        if isinstance(function, np.ufunc) and function not in constants and not function.signature:
             args, kwargs = _converted(function, args, **kwargs), _NO_KWARGS
         if hasattr(function, "__wrapped__") and any(isinstance(value, Tensor) for value in kwargs.values()):
             bound = inspect.signature(function).bind(*args, **kwargs)
@@ -629,7 +631,9 @@ class Tensor:
     # -------------------------------------------------------------------------------------- methods of ndarray
 
     sum, mean, var, std = _method(np.sum), _method(np.mean), _method(np.var), _method(np.std)
-    max, min, prod, cumsum = _method(np.max), _method(np.min), _method(np.prod), _method(np.cumsum)
+    max, min, prod, trace = _method(np.max), _method(np.min), _method(np.prod), _method(np.trace)
+    cumsum, cumprod, diagonal, copy = _method(np.cumsum), _method(np.cumprod), _method(np.diagonal), _method(np.copy)
+    take, choose, searchsorted = _method(np.take), _method(np.choose), _method(np.searchsorted)
     ravel, squeeze, swapaxes = _method(np.ravel), _method(np.squeeze), _method(np.swapaxes)
     flatten, repeat, clip, dot = _method(np.ravel), _method(np.repeat), _method(np.clip), _method(np.dot)
     argmax, argmin, argsort = _method(np.argmax), _method(np.argmin), _method(np.argsort)

@@ -270,7 +270,8 @@ cases: dict[Callable[..., Any], list[Case]] = {
     np.amax: [case(np.amax, (2, 3), **k) for k in KEYWORDS],
     np.amin: [case(np.amin, (2, 3), **k) for k in KEYWORDS],
     np.vecdot: [case(np.vecdot, *shapes)
-                for shapes in [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3)), ((2, 0), (0,))]],
+                for shapes in [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3)), ((2, 0), (0,))]]
+             + [case(np.vecdot, (2, 3), (2, 3), axis=0)],
     np.logaddexp.reduce: [case(np.logaddexp.reduce, (5, 3), **k) for k in FOLDS],
     np.logaddexp2.reduce: [case(np.logaddexp2.reduce, (5, 3), **k) for k in FOLDS],
     np.hypot.reduce: [case(np.hypot.reduce, (5, 3), **k) for k in FOLDS],
@@ -423,6 +424,58 @@ def test_degrees_of_freedom_that_are_none() -> None:
             expected = np.var(x, ddof=2)
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(np.var(mg.Tensor(x), ddof=2).data, expected)
+
+
+def test_gradient_with_spacing_that_has_one() -> None:
+    check_grads(lambda x, h: np.gradient(x, np.cumsum(h), edge_order=2), [np.arange(4.0) ** 2, np.arange(1.0, 5)])
+    check_grads(lambda h: np.gradient(np.arange(4) ** 2, h), [np.array(0.5)])
+
+
+@pytest.mark.parametrize("knot", [0, 1, 2, 3])
+def test_interp_at_a_knot_takes_the_least_slope(knot: int) -> None:
+    xp, fp = np.array([0.0, 1, 2, 3]), np.array([0.0, 2, 3, 1])
+    assert mg.grad(lambda x: np.interp(x, xp, fp))(xp[knot]) == [0, 1, 0, 0][knot]
+
+
+def test_medians_of_equal_numbers_share() -> None:
+    gradient = mg.grad(np.median)(np.array([2.0, 1, 2, 2, 5]))
+    np.testing.assert_allclose(gradient, [1 / 3, 0, 1 / 3, 1 / 3, 0], rtol=1e-15)
+
+
+def test_quantiles_of_infinities_and_nans() -> None:
+    x = np.array([[np.inf, np.inf, 1, np.inf], [np.nan, 1, 2, 3], [-np.inf, 1, 2, 3]])
+    np.testing.assert_array_equal(np.median(mg.Tensor(x), axis=1).data, [np.inf, np.nan, 1.5])
+    np.testing.assert_array_equal(np.nanmedian(mg.Tensor(x), axis=1).data, [np.inf, 2, 1.5])
+    with pytest.raises(NotImplementedError, match="takes no weights="):
+        np.quantile(x, mg.Tensor(0.5))
+
+
+def test_arguments_that_are_tensors_of_integers_or_booleans() -> None:
+    x = mg.Tensor([1.0, 2.0, 4.0], requires_grad=True)
+    places, places_two = mg.Tensor(np.array([2, 0])), mg.Tensor(np.array([0, 1, 1]))
+    for answer, expected in (
+        (np.take(x, places), [4, 1]),
+        (np.delete(x, places), [2]),
+        (np.take_along_axis(x, places, 0), [4, 1]),
+        (np.bincount(places_two, x), [1, 6]),
+        (np.sum(x, where=mg.Tensor(x > 1)), 6),
+        (np.mean(x, where=mg.Tensor(x > 1)), 3),
+    ):
+        assert answer.requires_grad
+        np.testing.assert_array_equal(answer.data, expected)
+
+
+def test_arguments_go_by_the_names_that_numpy_gives_them() -> None:
+    x = mg.Tensor([3.0, 1.0, 2.0], requires_grad=True)
+    np.testing.assert_array_equal(np.mean(a=x).data, 2)
+    np.testing.assert_array_equal(np.roll(a=x, shift=1).data, [2, 3, 1])
+    np.testing.assert_array_equal(np.average([1.0, 2, 4], weights=x).data, 13 / 6)
+
+
+def test_whole_numbers_stay_what_they_are() -> None:
+    x = mg.Tensor(np.arange(3))
+    assert np.nan_to_num(x).dtype == x.dtype
+    assert np.gradient(x).dtype == float
 
 
 def test_where_of_a_condition_alone_gives_its_places() -> None:

@@ -82,6 +82,9 @@ of_arrays = {
              case(np.min, (0, 3), axis=1)],
     np.fmax.reduce: [case(np.fmax.reduce, (2, 3), **k) for k in EXTREMES] + [case(np.fmax.reduce, (0, 3), axis=1)],
     np.fmin.reduce: [case(np.fmin.reduce, (2, 3), **k) for k in EXTREMES] + [case(np.fmin.reduce, (0, 3), axis=1)],
+    **{ufunc.accumulate: [case(ufunc.accumulate, (2, 5), **k) for k in [{}, {"axis": 1}, {"axis": -1}]]
+                       + [case(ufunc.accumulate, (7,)), case(ufunc.accumulate, (0, 3), axis=1)]
+       for ufunc in [np.maximum, np.minimum, np.fmax, np.fmin]},
     np.sort: [case(np.sort, (2, 5), **k) for k in [{}, {"axis": 0}, {"axis": -2}, {"axis": None}, {"kind": "stable"}]]
            + [case(np.sort, (2, 3, 2), axis=1), case(np.sort, (3, 0)), case(np.sort, (0, 3))],
     np.partition: [case(np.partition, (2, 6), kth=2), case(np.partition, (6, 2), kth=(1, 4), axis=0),
@@ -333,6 +336,8 @@ kinks = [  # what, function, points, its first derivative, its second
     ("fmax",          lambda x: np.fmax(x, 1),       [0.0, 1.0, 2.0, nan],    [0, half, 1, 0],         [0, 0, 0, 0]),
     ("fmin",          lambda x: np.fmin(nan, x),     [0.0, nan],              [1, half],               [0, 0]),
     ("fmax.reduce",   np.fmax.reduce,                [2.0, 1.0, 2.0, nan],    [half, 0, half, 0],      [0, 0, 0, 0]),
+    ("accumulate",    lambda x: np.maximum.accumulate(x) * 12.0 ** np.arange(4),
+                                                     [1.0, 1.0, 0.0, 1.0],    [655, 654, 0, 576],      [0, 0, 0, 0]),
     ("arctan2(x, 0)", lambda x: np.arctan2(x, 0.0),  [-2.0, 0.0, 4.0],        [0, 0, 0],               [0, 0, 0]),
     ("arctan2(0, x)", lambda x: np.arctan2(0.0, x),  [-2.0, 0.0, 4.0],        [0, 0, 0],               [0, 0, 0]),
     ("arctan2, far",  lambda x: np.arctan2(x, 1e200), [1e200],                [half / 1e200],          [0]),
