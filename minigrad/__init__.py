@@ -3,8 +3,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minigrad import composites as composites  # it, linalg and rules fill the tables of the engine
+from minigrad import composites as composites  # these and rules fill the tables of the engine
+from minigrad import constants as constants
 from minigrad import linalg as linalg
+from minigrad import moves as moves
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
 from minigrad.transforms import (

@@ -1,4 +1,4 @@
-"""NumPy functions spelled with those that have rules, and those that have no derivative at all.
+"""NumPy's mathematics, spelled with functions that have rules.
 
 A composite takes NumPy's arguments, some of them Tensors, and needs no rule. To add one, write the function in NumPy
 and say which NumPy function it spells.
@@ -6,20 +6,21 @@ and say which NumPy function it spells.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from minigrad.rules import join, put
-from minigrad.tensor import Tensor, call, composites, constants
+from minigrad.rules import put_add
+from minigrad.tensor import Tensor, _plain, call, composites, vjps
 
 
 def composite(*functions):
-    """Register the decorated function as the spelling of NumPy's `functions`."""
+    """Register the decorated function as the spelling of NumPy's `functions`; None stands for one it does not have."""
 
     def register(spelling):
-        composites.update(dict.fromkeys(functions, spelling))
+        composites.update(dict.fromkeys(filter(None, functions), spelling))
         return spelling
 
     return register
@@ -34,35 +35,6 @@ def _array(x):
 def where(condition, *branches):
     condition = _array(condition)
     return call(np.where, (condition, *branches)) if branches else np.nonzero(condition)
-
-
-@composite(np.concatenate)
-def concatenate(arrays, axis=0, dtype=None):
-    arrays = [_array(array) for array in arrays]
-    arrays = [np.ravel(array) for array in arrays] if axis is None else arrays
-    answer = call(join, arrays, {"axis": axis or 0})
-    return answer if dtype is None else answer.astype(dtype)
-
-
-@composite(np.stack)
-def stack(arrays, axis=0, dtype=None):
-    return np.concatenate([np.expand_dims(array, axis) for array in arrays], axis, dtype=dtype)
-
-
-@composite(np.split)
-def split(x, indices_or_sections, axis=0):
-    return _pieces(x, np.split(np.arange(x.shape[axis]), indices_or_sections), axis)
-
-
-@composite(np.array_split)
-def array_split(x, indices_or_sections, axis=0):
-    return _pieces(x, np.array_split(np.arange(x.shape[axis]), indices_or_sections), axis)
-
-
-def _pieces(x, pieces, axis):
-    before = (slice(None),) * normalize_axis_index(axis, x.ndim)
-    indices = [(*before, slice(piece[0], piece[-1] + 1) if piece.size else slice(0)) for piece in pieces]
-    return [x[index] for index in indices]
 
 
 @composite(np.mean)
@@ -128,80 +100,467 @@ def inner(x, y):
     return np.reshape(product, (*before, *behind))
 
 
-@composite(np.ravel)
-def ravel(x, order="C"):
-    return np.reshape(x, x.size, order=order)
+# --------------------------------------------------------------------------------------------- sums and averages
 
 
-@composite(np.repeat)
-def repeat(x, repeats, axis=None):
-    x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
-    return x[(slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),)]
+@composite(np.ptp)
+def ptp(x, axis=None, out=None, keepdims=False):
+    return np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
 
 
-@composite(np.tile)
-def tile(x, reps):
-    reps = tuple(np.atleast_1d(reps))
-    shape = (1,) * (len(reps) - x.ndim) + x.shape
-    reps = (1,) * (x.ndim - len(reps)) + reps
-    pairs = np.reshape(x, [length for n in shape for length in (1, n)])
-    pairs = np.broadcast_to(pairs, [length for n, rep in zip(shape, reps, strict=True) for length in (rep, n)])
-    return np.reshape(pairs, [rep * n for n, rep in zip(shape, reps, strict=True)])
+@composite(np.average)
+def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+    a = _array(a)
+    if weights is None:
+        answer = np.mean(a, axis=axis, keepdims=keepdims)
+        total = np.full(answer.shape, _count(a, axis, True, keepdims), answer.dtype)
+        return (answer, total) if returned else answer
+    weights = _array(weights)
+    if weights.shape != a.shape:  # they belong to the axes that are averaged
+        axes = normalize_axis_tuple(axis, a.ndim)
+        weights = np.transpose(weights, np.argsort(axes))
+        weights = np.reshape(weights, [n if i in axes else 1 for i, n in enumerate(a.shape)])
+    dtype = np.result_type(a.dtype, weights.dtype)
+    total = np.sum(np.broadcast_to(weights, a.shape), axis=axis, dtype=dtype, keepdims=keepdims)
+    answer = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
+    return (answer, total) if returned else answer
 
 
-@composite(np.pad)
-def pad(x, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
-    if mode == "constant":
-        inside = np.pad(np.ones(x.shape, bool), pad_width)
-        frame = np.pad(np.zeros(x.shape, x.dtype), pad_width, constant_values=constant_values)
-        return put(frame, inside, np.ravel(x))
-    if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise NotImplementedError(
-            f"np.pad of a Tensor knows the modes constant, edge, reflect, symmetric and wrap, not {mode!r}"
-        )
-    if reflect_type != "even":
-        raise NotImplementedError(f"np.pad of a Tensor knows reflect_type='even' only, not {reflect_type!r}")
-    numbers = np.pad(np.arange(x.size).reshape(x.shape), pad_width, mode)
-    return np.reshape(x, x.size)[numbers]
+@composite(getattr(np, "cumulative_sum", None))
+def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    return _cumulative(np.cumsum, x, axis, dtype, np.zeros if include_initial else None)
 
 
-@composite(np.full_like)
-def full_like(x, fill_value, dtype=None, order="K", subok=True, shape=None):
-    answer = np.broadcast_to(fill_value, np.shape(x) if shape is None else shape)
-    return answer.astype(x.dtype if dtype is None else dtype)
+@composite(getattr(np, "cumulative_prod", None))
+def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    return _cumulative(np.cumprod, x, axis, dtype, np.ones if include_initial else None)
 
 
-composites[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
-composites[np.modf] = lambda x: (x - np.trunc(x), np.trunc(x))
-composites[np.conjugate] = np.positive
-composites[np.add.accumulate] = lambda x, axis=0, dtype=None: np.cumsum(x, axis, dtype)
-composites[np.add.reduce] = lambda x, axis=0, **k: np.sum(x, axis, **k)
-composites[np.multiply.reduce] = lambda x, axis=0, **k: np.prod(x, axis, **k)
-composites[np.maximum.reduce] = lambda x, axis=0, **k: np.max(x, axis, **k)
-composites[np.minimum.reduce] = lambda x, axis=0, **k: np.min(x, axis, **k)
+def _cumulative(function, x, axis, dtype, initial):
+    if axis is None and x.ndim != 1:
+        raise ValueError("an array of several axes has no order of its own: say axis=")
+    axis = axis or 0
+    answer = function(x, axis, dtype)
+    if initial is None:
+        return answer
+    shape = [1 if i == axis % x.ndim else n for i, n in enumerate(x.shape)]
+    return np.concatenate([initial(shape, answer.dtype), answer], axis)
 
 
-@composite(np.cumprod)
-def cumprod(x, axis=None, dtype=None):
-    """By doubling, in log2(n) products, each of which has a derivative also where factors are zero."""
+@composite(np.bincount)
+def bincount(x, weights=None, minlength=0):
+    counts = np.bincount(_plain(x), minlength=minlength)
+    return counts if weights is None else put_add(np.zeros(len(counts)), _plain(x), weights)
+
+
+@composite(np.cov)
+def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
+    m = _rows_of(m, rowvar)
+    m = m if y is None else np.concatenate([m, _rows_of(y, rowvar)])
+    m = m.astype(np.result_type(m.dtype, np.float64) if dtype is None else dtype)
+    weights, ddof = None, (int(not bias) if ddof is None else ddof)
+    for some in (fweights, aweights):
+        weights = some if weights is None else weights if some is None else weights * some
+    m = m - np.average(m, axis=1, weights=weights, keepdims=True)
+    if weights is None:
+        return np.squeeze(m @ m.T / (m.shape[1] - ddof))
+    total = np.sum(weights)
+    freedom = total - (ddof if aweights is None else ddof * np.sum(weights * aweights) / total)
+    return np.squeeze((m * weights) @ m.T / freedom)
+
+
+def _rows_of(x, rowvar):
+    rows = np.atleast_2d(x)
+    return rows if rowvar or np.ndim(x) < 2 else rows.T
+
+
+@composite(np.corrcoef)
+def corrcoef(x, y=None, rowvar=True, *, dtype=None):
+    c = np.cov(x, y, rowvar, dtype=dtype)
+    if c.ndim == 0:
+        return c / c
+    deviation = np.sqrt(np.diagonal(c))
+    return np.clip(c / deviation[:, None] / deviation[None, :], -1, 1)
+
+
+# ---------------------------------------------------------------------------- leaving out what is not a number
+
+
+def _numbers(x, where, filler=0):
+    """The array with a filler for every nan, and which elements are numbers."""
+    x = _array(x)
+    present = ~np.isnan(x)
+    return np.where(present, x, filler), present if where is True else present & where
+
+
+@composite(np.nansum)
+def nansum(x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
+    return np.sum(_numbers(x, where)[0], axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
+
+
+@composite(np.nanprod)
+def nanprod(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
+    return np.prod(_numbers(x, where, 1)[0], axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
+
+
+@composite(np.nanmean)
+def nanmean(x, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+    x, where = _numbers(x, where)
+    return np.mean(x, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
+
+
+@composite(np.nanvar)
+def nanvar(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
+    x, where = _numbers(x, where)
+    options = {"axis": axis, "dtype": dtype, "ddof": ddof if correction is None else correction, "keepdims": keepdims}
+    return np.var(x, where=where, **options, **({} if mean is None else {"mean": mean}))
+
+
+@composite(np.nanstd)
+def nanstd(x, *args, **kwargs):
+    variance = np.nanvar(x, *args, **kwargs)
+    return np.sqrt(np.where(variance == 0, 0, variance))
+
+
+@composite(np.nanmax)
+def nanmax(x, axis=None, out=None, keepdims=False, **options):
+    return np.fmax.reduce(x, axis=axis, keepdims=keepdims, **options)
+
+
+@composite(np.nanmin)
+def nanmin(x, axis=None, out=None, keepdims=False, **options):
+    return np.fmin.reduce(x, axis=axis, keepdims=keepdims, **options)
+
+
+composites[np.nancumsum] = lambda x, axis=None, dtype=None, out=None: np.cumsum(_numbers(x, True)[0], axis, dtype)
+composites[np.nancumprod] = lambda x, axis=None, dtype=None, out=None: np.cumprod(_numbers(x, True, 1)[0], axis, dtype)
+
+
+@composite(np.nan_to_num)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    x = _array(x)
+    if x.dtype.kind != "f":
+        return np.copy(x)
+    largest = np.finfo(x.dtype).max
+    x = np.where(np.isnan(x), nan, x)
+    x = np.where(np.isposinf(x), largest if posinf is None else posinf, x)
+    return np.where(np.isneginf(x), -largest if neginf is None else neginf, x)
+
+
+# ------------------------------------------------------------------------------------------------------ quantiles
+
+
+def _quantile(function, skip_nan):
+    def spelling(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+        if weights is not None or isinstance(q, Tensor):
+            raise NotImplementedError(f"np.{function.__name__} of a Tensor takes no weights=, and a q of plain numbers")
+        a = _array(a)
+        axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
+        lines = np.moveaxis(a, axes, tuple(range(-len(axes), 0)))
+        shape = lines.shape[: a.ndim - len(axes)]
+        n = math.prod(a.shape[i] for i in axes)
+        lines = np.sort(np.reshape(lines, (*shape, n)))
+        counts = np.count_nonzero(~np.isnan(lines), axis=-1)
+        # How NumPy interpolates is seen from what it makes of 0, 1, 2, ...: the place between two sorted numbers.
+        dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
+        places = np.full((*q.shape, *shape), n - 1.0)  # nan is sorted to the end
+        for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}):
+            places[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
+        low = np.floor(places).astype(int)
+        share = (places - low).astype(dtype)
+        rows = np.arange(math.prod(shape)).reshape(shape) * n
+        flat = np.ravel(lines)
+        lower, upper = flat[rows + low], flat[rows + np.ceil(places).astype(int)]
+        same = (share == 0) | (upper == lower)  # infinities have no difference
+        gap = np.where(same, 0, upper) - np.where(same, 0, lower)
+        answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share))
+        answer = answer.astype(dtype)
+        if keepdims:
+            answer = np.reshape(answer, (*q.shape, *(1 if i in axes else m for i, m in enumerate(a.shape))))
+        return answer
+
+    return spelling
+
+
+composites[np.quantile] = _quantile(np.quantile, skip_nan=False)
+composites[np.percentile] = _quantile(np.percentile, skip_nan=False)
+composites[np.nanquantile] = _quantile(np.quantile, skip_nan=True)
+composites[np.nanpercentile] = _quantile(np.percentile, skip_nan=True)
+
+
+@composite(np.median)
+def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    return np.quantile(a, 0.5, axis=axis, keepdims=keepdims)
+
+
+@composite(np.nanmedian)
+def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    return np.nanquantile(a, 0.5, axis=axis, keepdims=keepdims)
+
+
+# ------------------------------------------------------------------------------- differences and interpolation
+
+
+@composite(np.diff)
+def diff(a, n=1, axis=-1, prepend=None, append=None):
+    a = _array(a)
+    before = (slice(None),) * normalize_axis_index(axis, a.ndim)
+    behind, ahead = (*before, slice(1, None)), (*before, slice(None, -1))
+    edge = [1 if i == len(before) else m for i, m in enumerate(a.shape)]
+    ends = [x if x is None or np.ndim(x) else np.broadcast_to(x, edge) for x in (prepend, append)]
+    if prepend is not None or append is not None:
+        a = np.concatenate([x for x in (ends[0], a, ends[1]) if x is not None], axis)
+    for _ in range(n):
+        a = a[behind] - a[ahead]
+    return a
+
+
+@composite(np.ediff1d)
+def ediff1d(ary, to_end=None, to_begin=None):
+    differences = np.diff(np.ravel(ary))
+    ends = [[] if x is None else [np.ravel(x).astype(differences.dtype)] for x in (to_begin, to_end)]
+    return np.concatenate([*ends[0], differences, *ends[1]])
+
+
+@composite(np.trapezoid)
+def trapezoid(y, x=None, dx=1.0, axis=-1):
+    y = np.moveaxis(_array(y), axis, -1)
+    if x is not None:
+        dx = np.diff(x) if np.ndim(x) == 1 else np.moveaxis(np.diff(x, axis=axis), axis, -1)
+    return np.sum(dx * (y[..., 1:] + y[..., :-1]) / 2, axis=-1)
+
+
+@composite(np.gradient)
+def gradient(f, *varargs, axis=None, edge_order=1):
+    f = _array(f) if _array(f).dtype.kind == "f" else _array(f).astype(float)
+    axes = range(f.ndim) if axis is None else normalize_axis_tuple(axis, f.ndim)
+    steps = varargs or (1.0,)
+    steps = steps * len(axes) if len(steps) == 1 and np.ndim(steps[0]) == 0 else steps
+    if len(steps) != len(axes):
+        raise TypeError(f"np.gradient along {len(axes)} axes needs as many spacings, or one number, not {len(steps)}")
+    slopes = tuple(_slopes(f, step, i, edge_order) for step, i in zip(steps, axes, strict=True))
+    return slopes[0] if len(slopes) == 1 else slopes
+
+
+def _slopes(f, step, axis, edge_order):
+    """The slope of the parabola through three neighbours; at the ends of the line or the parabola there."""
+    f = np.moveaxis(f, axis, -1)
+    if f.shape[-1] <= edge_order:
+        raise ValueError(f"np.gradient with edge_order={edge_order} needs {edge_order + 1} elements along axis {axis}")
+    steps = np.diff(step) if np.ndim(step) else step * np.ones(f.shape[-1] - 1, f.dtype)
+    chords = np.diff(f) / steps
+    left, right = steps[:-1], steps[1:]
+    inside = (right * chords[..., :-1] + left * chords[..., 1:]) / (left + right)
+    first, last = chords[..., :1], chords[..., -1:]
+    if edge_order == 2:
+        first = first + (first - chords[..., 1:2]) * (steps[0] / (steps[0] + steps[1]))
+        last = last + (last - chords[..., -2:-1]) * (steps[-1] / (steps[-1] + steps[-2]))
+    return np.moveaxis(np.concatenate([first, inside, last], -1), -1, axis).astype(f.dtype)
+
+
+@composite(np.interp)
+def interp(x, xp, fp, left=None, right=None, period=None):
+    x, xp, fp = (_array(a).astype(np.float64) for a in (x, xp, fp))
+    if period is not None:
+        x, xp = x % period, xp % period
+        order = np.argsort(xp)
+        xp, fp = xp[order], fp[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+        left = right = None
+    flat = np.zeros(1)
+    slopes = np.concatenate([flat, np.diff(fp) / np.diff(xp), flat])
+    place = np.searchsorted(xp, x, side="right")
+    start = np.maximum(place - 1, 0)
+    before, behind = slopes[start], slopes[place]
+    least = np.where(before * behind <= 0, 0, np.where(np.abs(before) < np.abs(behind), before, behind))
+    answer = fp[start] + np.where(x == xp[start], least, behind) * (x - xp[start])  # the least slope at a kink
+    answer = answer if left is None else np.where(x < xp[0], left, answer)
+    return answer if right is None else np.where(x > xp[-1], right, answer)
+
+
+@composite(np.unwrap)
+def unwrap(p, discont=None, axis=-1, *, period=2 * math.pi):
+    jumps = np.unwrap(p.detach().data, discont, axis, period=period) - p.detach().data
+    return p + jumps
+
+
+@composite(np.convolve)
+def convolve(a, v, mode="full"):
+    a, v = np.atleast_1d(a), np.atleast_1d(v)
+    answer = call(np.convolve, (a, v))
+    short, long = sorted([a.size, v.size])
+    if mode == "same":
+        return answer[(short - 1) // 2 : (short - 1) // 2 + long]
+    return answer[short - 1 : long] if mode == "valid" else answer
+
+
+@composite(np.correlate)
+def correlate(a, v, mode="valid"):
+    a, v = np.atleast_1d(a), np.atleast_1d(v)
+    if a.size < v.size and mode == "same":  # NumPy turns the shorter one round, and with it the middle
+        return np.convolve(a[::-1], v, mode)[::-1]
+    return np.convolve(a, v[::-1], mode)
+
+
+# --------------------------------------------------------------------------------------------------------- spacing
+
+
+@composite(np.linspace)
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *, device=None):
+    kind, parts = np.result_type(start, stop, 1.0), num - 1 if endpoint else num
+    start, stop = _array(start).astype(kind), _array(stop).astype(kind)
+    share = (np.arange(num) / max(parts, 1)).astype(kind).reshape(num, *[1] * max(start.ndim, stop.ndim))
+    answer = np.moveaxis(start * (1 - share) + stop * share, 0, axis)
+    answer = answer if dtype is None else answer.astype(dtype)
+    return (answer, (stop - start) / parts) if retstep else answer
+
+
+@composite(np.logspace)
+def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
+    answer = np.power(base, np.linspace(start, stop, num, endpoint, axis=axis))
+    return answer if dtype is None else answer.astype(dtype)
+
+
+@composite(np.geomspace)
+def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
+    kind = np.result_type(start, stop, np.float64)
+    start, stop = _array(start).astype(kind), _array(stop).astype(kind)
+    answer = np.exp(np.linspace(np.log(np.abs(start)), np.log(np.abs(stop)), num, endpoint, axis=axis))
+    answer = np.moveaxis(np.moveaxis(answer, axis, 0) * np.sign(start), 0, axis)
+    return answer if dtype is None else answer.astype(dtype)
+
+
+# ----------------------------------------------------------------------------------------------------- polynomials
+
+
+@composite(np.polyval)
+def polyval(p, x):
+    x = _array(x)
+    answer = np.zeros(x.shape, x.dtype)
+    for coefficient in _array(p):
+        answer = answer * x + coefficient
+    return answer
+
+
+def _same_length(p, q):
+    p, q = np.atleast_1d(p), np.atleast_1d(q)
+    return [np.pad(x, (max(p.size, q.size) - x.size, 0)) for x in (p, q)]
+
+
+composites[np.polyadd] = lambda a1, a2: np.add(*_same_length(a1, a2))
+composites[np.polysub] = lambda a1, a2: np.subtract(*_same_length(a1, a2))
+composites[np.polymul] = lambda a1, a2: np.convolve(np.trim_zeros(_array(a1), "f"), np.trim_zeros(_array(a2), "f"))
+
+
+@composite(np.polyder)
+def polyder(p, m=1):
+    for _ in range(m):
+        p = p[:-1] * np.arange(p.size - 1, 0, -1)
+    return p
+
+
+@composite(np.polyint)
+def polyint(p, m=1, k=None):
+    constants = np.broadcast_to(0.0 if k is None else k, (m,))
+    for i in range(m):
+        p = np.concatenate([p / np.arange(p.size, 0, -1), constants[i : i + 1]])
+    return p
+
+
+@composite(np.vander)
+def vander(x, N=None, increasing=False):
+    powers = np.arange(x.size if N is None else N)
+    return x[:, None] ** (powers if increasing else powers[::-1])
+
+
+# ----------------------------------------------------------------------------------------- functions of functions
+
+
+@composite(np.apply_along_axis)
+def apply_along_axis(func1d, axis, arr, *args, **kwargs):
+    axis = normalize_axis_index(axis, arr.ndim)
+    lines = np.moveaxis(arr, axis, -1)
+    shape = lines.shape[:-1]
+    answers = np.stack([_array(func1d(lines[i], *args, **kwargs)) for i in np.ndindex(*shape)])
+    lengths = answers.shape[1:]
+    answers = np.reshape(answers, (*shape, *lengths))
+    return np.moveaxis(answers, range(len(shape), answers.ndim), range(axis, axis + len(lengths)))
+
+
+@composite(np.apply_over_axes)
+def apply_over_axes(func, a, axes):
+    for axis in np.ravel(axes):
+        answer = func(a, axis % a.ndim)
+        a = answer if answer.ndim == a.ndim else np.expand_dims(answer, axis % a.ndim)
+    return a
+
+
+# ----------------------------------------------------------------------------------------- ufuncs and their methods
+
+# fmt: off
+composites[np.divmod]           = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
+composites[np.modf]             = lambda x: (x - np.trunc(x), np.trunc(x))
+composites[np.frexp]            = lambda x: (np.ldexp(x, -np.frexp(x.data)[1]), np.frexp(x.data)[1])
+composites[np.conjugate]        = np.positive
+composites[np.fix]              = lambda x, out=None: np.trunc(x)
+composites[np.around]           = lambda x, decimals=0, out=None: np.round(x, decimals)
+composites[np.amax]             = lambda x, *args, **kwargs: np.max(x, *args, **kwargs)
+composites[np.amin]             = lambda x, *args, **kwargs: np.min(x, *args, **kwargs)
+composites[np.vecdot]           = lambda x, y, axis=-1, dtype=None, keepdims=False: \
+                                  np.sum(x * y, axis, dtype, keepdims=keepdims)
+composites[np.add.reduce]       = lambda x, axis=0, **k: np.sum(x, axis, **k)
+composites[np.multiply.reduce]  = lambda x, axis=0, **k: np.prod(x, axis, **k)
+composites[np.maximum.reduce]   = lambda x, axis=0, **k: np.max(x, axis, **k)
+composites[np.minimum.reduce]   = lambda x, axis=0, **k: np.min(x, axis, **k)
+composites[np.add.accumulate]   = lambda x, axis=0, dtype=None: np.cumsum(x, axis, dtype)
+composites[np.cumprod]          = lambda x, axis=None, dtype=None: _doubled(np.multiply, x, axis, dtype)
+# fmt: on
+
+composite(getattr(np, "matvec", None))(lambda x, y: np.squeeze(x @ np.expand_dims(y, -1), -1))
+composite(getattr(np, "vecmat", None))(lambda x, y: np.squeeze(np.expand_dims(x, -2) @ y, -2))
+
+
+def _doubled(ufunc, x, axis=0, dtype=None):
+    """Accumulate by doubling, in log2(n) calls, each of which has a derivative also where factors are zero."""
     x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
     x = np.moveaxis(x if dtype is None else x.astype(dtype), axis, -1)
     step = 1
     while step < x.shape[-1]:
-        x = np.concatenate([x[..., :step], x[..., step:] * x[..., :-step]], -1)
+        x = np.concatenate([x[..., :step], ufunc(x[..., step:], x[..., :-step])], -1)
         step *= 2
     return np.moveaxis(x, -1, axis)
 
 
-constants.update(
-    {
-        *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
-        *(np.logical_and, np.logical_or, np.logical_xor, np.logical_not),
-        *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift),
-        *(np.isnan, np.isinf, np.isfinite, np.isneginf, np.isposinf, np.signbit, np.isclose, np.allclose),
-        *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.argwhere, np.searchsorted),
-        *(np.any, np.all, np.array_equal, np.array_equiv, np.iscomplexobj, np.isrealobj),
-        *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like),
-        *(np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory),
-    }
-)
+def _halved(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """Reduce by halves, in log2(n) calls."""
+    x = x if dtype is None else x.astype(dtype)
+    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    x = x if where is True else np.where(where, x, ufunc.identity)
+    x = np.moveaxis(x, axes, tuple(range(len(axes))))
+    x = np.reshape(x, (math.prod(x.shape[: len(axes)]), *x.shape[len(axes) :]))
+    if initial is not None or len(x) == 0:
+        edge = np.broadcast_to(ufunc.identity if initial is None else initial, (1, *x.shape[1:]))
+        x = np.concatenate([edge.astype(x.dtype), x])
+    while len(x) > 1:
+        half = len(x) // 2
+        x = np.concatenate([ufunc(x[:half], x[half : 2 * half]), x[2 * half :]])
+    return np.reshape(x[0], shape) if keepdims else x[0]
+
+
+LENGTHS = (np.logaddexp, np.logaddexp2, np.hypot)
+composites.update({ufunc.reduce: functools.partial(_halved, ufunc) for ufunc in LENGTHS})
+composites.update({ufunc.accumulate: functools.partial(_doubled, ufunc) for ufunc in (*LENGTHS, np.multiply)})
+
+
+def _outer(ufunc):
+    def spelling(x, y, dtype=None):
+        x = np.reshape(x, (*np.shape(x), *[1] * np.ndim(y)))
+        return ufunc(x, y) if dtype is None else ufunc(x, y, dtype=dtype)
+
+    return spelling
+
+
+BINARY = [function for function in vjps if isinstance(function, np.ufunc) and function.nin == 2]
+composites.update({ufunc.outer: _outer(ufunc) for ufunc in BINARY if not ufunc.signature})

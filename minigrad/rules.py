@@ -70,8 +70,10 @@ vjps[np.deg2rad]    = lambda g, ans, x: g * (math.pi / 180),
 vjps[np.radians]    = lambda g, ans, x: g * (math.pi / 180),
 vjps[np.rad2deg]    = lambda g, ans, x: g * (180 / math.pi),
 vjps[np.degrees]    = lambda g, ans, x: g * (180 / math.pi),
+vjps[np.sinc]       = lambda g, ans, x: g * sinc_slope(x, order=1),
 
 vjps[np.sign]       = zero,
+vjps[np.spacing]    = zero,
 vjps[np.floor]      = zero,
 vjps[np.ceil]       = zero,
 vjps[np.trunc]      = zero,
@@ -93,13 +95,19 @@ vjps[np.heaviside]    = zero,                                       lambda g, an
 vjps[np.copysign]     = lambda g, ans, x, y: g * sides(x, y),       zero
 vjps[np.hypot]        = lambda g, ans, x, y: g * cosine(x, ans),    lambda g, ans, x, y: g * cosine(y, ans)
 vjps[np.arctan2]      = lambda g, ans, x, y: g * turn(y, x),        lambda g, ans, x, y: -g * turn(x, y)
-vjps[np.logaddexp]    = lambda g, ans, x, y: g * np.exp(x - ans),   lambda g, ans, x, y: g * np.exp(y - ans)
-vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(x - ans),  lambda g, ans, x, y: g * np.exp2(y - ans)
+vjps[np.logaddexp]    = lambda g, ans, x, y: g * np.exp(lag(x, y, ans, -LN2)),  \
+                        lambda g, ans, x, y: g * np.exp(lag(y, x, ans, -LN2))
+vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(lag(x, y, ans, -1.0)), \
+                        lambda g, ans, x, y: g * np.exp2(lag(y, x, ans, -1.0))
+vjps[np.ldexp]        = lambda g, ans, x, y: np.ldexp(g, y),        zero
+vjps[np.nextafter]    = lambda g, ans, x, y: g,                     zero
 
 # ----------------------------------------------------------------------------------------------------- products
 
 vjps[np.matmul]       = lambda g, ans, x, y: rows(g, x, y),         lambda g, ans, x, y: columns(g, x, y)
 vjps[np.inner]        = lambda g, ans, x, y: np.dot(g, y),          lambda g, ans, x, y: np.dot(g.T, x)  # matrices
+vjps[np.convolve]     = lambda g, ans, x, y: np.convolve(g, y[::-1], "valid"), \
+                        lambda g, ans, x, y: np.convolve(g, x[::-1], "valid")  # always in the mode "full"
 vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * others(x, *a, **k),
 
 # ---------------------------------------------- selections: these pick or add up numbers without changing them
@@ -107,15 +115,26 @@ vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * other
 moves: dict[Function, Rules] = {
     np.maximum:        (lambda g, ans, x, y: share(g, x > y, x == y), lambda g, ans, x, y: share(g, y > x, x == y)),
     np.minimum:        (lambda g, ans, x, y: share(g, x < y, x == y), lambda g, ans, x, y: share(g, y < x, x == y)),
+    np.fmax:           (lambda g, ans, x, y: lead(g, x, y, x > y),    lambda g, ans, x, y: lead(g, y, x, y > x)),
+    np.fmin:           (lambda g, ans, x, y: lead(g, x, y, x < y),    lambda g, ans, x, y: lead(g, y, x, y < x)),
     np.where:          (zero,
                         lambda g, ans, condition, x, y: g * (condition != 0),
                         lambda g, ans, condition, x, y: g * (condition == 0)),
     np.sum:            (lambda g, ans, x, *a, **k: spread(g, x, *a, **k),),
     np.max:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
     np.min:            (lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k),),
+    np.fmax.reduce:    (lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k),),
+    np.fmin.reduce:    (lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k),),
+    np.maximum.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.minimum.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.fmax.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.fmin.accumulate: (lambda g, ans, x, axis=0, **k: since_reached(g, ans, x, axis),),
+    np.sort:           (lambda g, ans, x, axis=-1, **k: unsorted(g, ans, x, axis),),
+    np.partition:      (lambda g, ans, x, kth, axis=-1, **k: unsorted(g, ans, x, axis),),
     np.cumsum:         (lambda g, ans, x, axis=None, dtype=None: cumsum_from_behind(g, axis).reshape(x.shape),),
     np.ndarray.astype: (lambda g, ans, x, dtype: g,),
     np.reshape:        (lambda g, ans, x, shape, order="C", **k: np.reshape(g, x.shape, order),),
+    np.copy:           (lambda g, ans, x, *a, **k: g,),
     np.squeeze:        (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
     np.expand_dims:    (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
     np.transpose:      (lambda g, ans, x, axes=None: np.transpose(g, inverse(axes, x)),),
@@ -152,14 +171,24 @@ def cosine(x, length):
     return np.where(length == 0, 0, x / length)
 
 
-def turn(x, y):
-    """x / (x^2 + y^2), without overflow, and 0 at the origin."""
+def turn(y, x):
+    """y / (x**2 + y**2), without squares that overflow; 0 at the origin, where the angle has no direction to grow."""
     length = np.hypot(x, y)
-    return np.where(length == 0, 0, x / length / length)
+    return np.where(length == 0, 0, y / length / length)
+
+
+def lag(x, y, ans, tie):
+    """x - ans, for the answer of logaddexp; infinities, which have no difference, win, lose or tie."""
+    return np.where(np.isinf(ans), np.where(x == y, tie, np.where(x == ans, 0, -np.inf)), x - ans)
 
 
 def share(g, wins, ties):
     return g * wins + g * ties / 2
+
+
+def lead(g, x, y, wins):
+    """The share of x in the greater (or smaller) of two, of which a nan is neither."""
+    return share(g, wins | (np.isnan(y) & ~np.isnan(x)), (x == y) | (np.isnan(x) & np.isnan(y)))
 
 
 def kept(x, axis):
@@ -192,6 +221,44 @@ def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=
     before = np.cumprod(np.concatenate([one, lines[..., :-1]], -1), -1)
     behind = np.cumprod(np.concatenate([one, lines[..., :0:-1]], -1), -1)[..., ::-1]
     return np.moveaxis(np.reshape(initial * before * behind, x.shape), last, axes)
+
+
+def since_reached(g, ans, x, axis):
+    """Give the elements that reach a running maximum (or minimum) the gradients of all its copies; equal ones share."""
+    g, ans, x = (np.moveaxis(a, axis, -1) for a in (g, ans, x))
+    n = x.shape[-1]
+    places, begins = np.arange(n), np.ones(x.shape, bool)
+    begins[..., 1:] = ans[..., 1:] != ans[..., :-1]
+    first = np.maximum.accumulate(np.where(begins, places, 0), -1)
+    ends = np.concatenate([begins[..., 1:], begins[..., :1]], -1)
+    last = np.minimum.accumulate(np.where(ends, places, n - 1)[..., ::-1], -1)[..., ::-1]
+    hits = x == ans
+    count = np.cumsum(hits, -1)
+    count = count - np.take_along_axis(count - hits, first, -1)
+    parts = g / np.maximum(count, 1).astype(g.dtype)
+    behind = cumsum_from_behind(parts, -1)
+    beyond = np.take_along_axis(behind - parts, last, -1)
+    return np.moveaxis((behind - beyond) * hits, -1, axis)
+
+
+def unsorted(g, ans, x, axis):
+    """Give the gradients of sorted numbers to where the numbers came from; equal ones share evenly."""
+    sources, targets = ranks(x, axis), ranks(ans, -1 if axis is None else axis)
+    total = put_add(np.zeros(x.size, g.dtype), np.ravel(targets), np.ravel(g))
+    counts = np.maximum(np.bincount(np.ravel(sources), minlength=x.size), 1).astype(g.dtype)
+    return (total / counts)[sources]
+
+
+def ranks(x, axis):
+    """A whole number for every number of an array: the same for equal ones in the same line, in the order of size."""
+    lines = np.moveaxis(x, axis, -1) if axis is not None else np.reshape(x, (1, x.size))
+    offsets = np.arange(math.prod(lines.shape[:-1])).reshape(*lines.shape[:-1], 1) * lines.shape[-1]
+    order = np.argsort(lines, -1)
+    ordered = np.reshape(lines, x.size)[order + offsets]
+    numbers, answer = np.zeros(lines.shape, int), np.zeros(lines.shape, int)
+    numbers[..., 1:] = np.cumsum(ordered[..., 1:] != ordered[..., :-1], -1)
+    np.put_along_axis(answer, order, numbers + offsets, -1)
+    return np.moveaxis(answer, -1, axis) if axis is not None else np.reshape(answer, x.shape)
 
 
 def cumsum_from_behind(g, axis):
@@ -280,6 +347,24 @@ def _lasting(shape, index):
     return owner[index] == numbers
 
 
+@primitive(lambda g, ans, x, order: g * sinc_slope(x, order=order + 1))
+def sinc_slope(x, order):
+    """The derivative of sinc of any order, by its power series near 0 and by recursion elsewhere.
+
+    >>> sinc_slope(np.array([0.0, 1.0]), order=1)
+    array([ 0., -1.])
+    """
+    angle = math.pi * np.asarray(x, float)
+    near = np.abs(angle) < order + 2
+    small, large = np.where(near, angle, 0), np.where(near, 1, angle)
+    series, recursion = 0.0, np.sin(large) / large
+    for k in range((order + 1) // 2, order + 30):
+        series += (-1) ** k * small ** (2 * k - order) / ((2 * k + 1) * math.factorial(2 * k - order))
+    for k in range(1, order + 1):
+        recursion = (np.sin(large + k * math.pi / 2) - k * recursion) / large
+    return np.asarray(math.pi**order * np.where(near, series, recursion), x.dtype)
+
+
 class Each(Sequence[Any]):
     """One rule for any number of arguments; it is told the position of the argument that it is asked about."""
 
@@ -307,4 +392,17 @@ def _part(position, g, ans, *arrays, axis):
 vjps[join] = Each(_part)
 selections.update(map(inspect.unwrap, (put, put_add, join)))
 products.update({np.matmul, np.inner})
-choices.update({np.where, np.maximum, np.minimum, np.max, np.min, getitem, inspect.unwrap(put)})
+
+whole = {
+    np.sum,
+    np.cumsum,
+    np.ndarray.astype,
+    np.copy,
+    np.reshape,
+    np.squeeze,
+    np.expand_dims,
+    np.transpose,
+    np.swapaxes,
+}
+whole |= {np.moveaxis, np.flip, np.broadcast_to, join, inspect.unwrap(put_add)}  # these leave no number out
+choices.update(selections - whole)

@@ -1,13 +1,14 @@
 """The engine: arrays that remember the call that made them, and the walk back through those calls.
 
 It knows no calculus. Which functions have derivatives, and what they are, stands in tables that are empty here and
-filled by `minigrad.rules`:
+filled by `minigrad.rules` and the modules after it:
 
     vjps         function -> one rule per argument: `rule(g, ans, *args, **kwargs)` is what the argument receives
                  when the answer `ans` receives the gradient `g`; None where the derivative is zero
     composites   function -> the same function spelled with others that are in the tables; looked up first, and may
                  `call` a rule of its own for the form that has one (np.where, np.inner)
     constants    functions with no derivative to speak of (comparisons, shapes, arg-functions): plain arrays come out
+    refusals     functions that have none for a reason, with that reason
     selections   functions of `vjps` that pick or add up numbers without changing them
     products     functions of `vjps` that add up products of elements, one factor from each argument
     choices      those selections that leave numbers out: without one in a graph, no branch of it was left out
@@ -40,6 +41,7 @@ Rules: TypeAlias = Sequence[Function | None]
 vjps: dict[Function, Rules] = {}
 composites: dict[Function, Function] = {}
 constants: set[Function] = set()
+refusals: dict[Function, str] = {}
 selections: set[Function] = set()
 choices: set[Function] = set()
 products: set[Function] = set()
@@ -120,9 +122,11 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
                 f"{name_of(function)} cannot write a Tensor into out=: an array keeps no history. "
                 "Leave out= away and bind the result to a name (for `a += t`, write `a = a + t`)."
             )
-        if isinstance(function, np.ufunc) and function not in constants:
+        if isinstance(kwargs.get("where"), Tensor):
+            kwargs = {**kwargs, "where": kwargs["where"]._data}
+        if isinstance(function, np.ufunc) and function not in constants and not function.signature:
             args, kwargs = _converted(function, args, **kwargs), _NO_KWARGS
-        if function in vjps and any(isinstance(value, Tensor) for value in kwargs.values()):
+        if hasattr(function, "__wrapped__") and any(isinstance(value, Tensor) for value in kwargs.values()):
             bound = inspect.signature(function).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
     if function in composites:
@@ -131,6 +135,8 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
         return call(function, args, kwargs)
     if function in constants:
         return function(*_plain(args), **_plain(kwargs))
+    if function in refusals:
+        raise TypeError(f"{name_of(function)} {refusals[function]}.")
     raise NotImplementedError(
         f"{name_of(function)} has no derivative in minigrad yet. One line adds it, with one rule for each argument: "
         f"minigrad.primitive(lambda g, ans, x: ...)({name_of(function)}), where the rule turns the gradient g of the "
@@ -690,7 +696,9 @@ class Tensor:
     # -------------------------------------------------------------------------------------- methods of ndarray
 
     sum, mean, var, std = _method(np.sum), _method(np.mean), _method(np.var), _method(np.std)
-    max, min, prod, cumsum = _method(np.max), _method(np.min), _method(np.prod), _method(np.cumsum)
+    max, min, prod, trace = _method(np.max), _method(np.min), _method(np.prod), _method(np.trace)
+    cumsum, cumprod, diagonal, copy = _method(np.cumsum), _method(np.cumprod), _method(np.diagonal), _method(np.copy)
+    take, choose, searchsorted = _method(np.take), _method(np.choose), _method(np.searchsorted)
     ravel, squeeze, swapaxes = _method(np.ravel), _method(np.squeeze), _method(np.swapaxes)
     flatten, repeat, clip, dot = _method(np.ravel), _method(np.repeat), _method(np.clip), _method(np.dot)
     argmax, argmin, argsort = _method(np.argmax), _method(np.argmin), _method(np.argsort)

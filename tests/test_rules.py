@@ -14,7 +14,7 @@ from test_linalg import primitives as linalg_cases
 
 import minigrad as mg
 from minigrad.linalg import least_squares
-from minigrad.rules import join
+from minigrad.rules import join, sinc_slope
 from minigrad.tensor import name_of, vjps
 from minigrad.testing import check_grads
 from minigrad.transforms import recomputed
@@ -22,6 +22,7 @@ from minigrad.transforms import recomputed
 # ---------------------------------------------------------------------------------- the table: where each rule is tried
 
 NEAR_ONE = ((-1.02, -0.98), (0.98, 1.02))
+WIDE = ((-9.0, -3.0), (-1e-3, 1e-3), (3.0, 9.0))
 HALVES = ((-2.6, -2.4), (-0.6, -0.4), (0.4, 0.6), (2.4, 2.6))
 
 # The columns are aligned by hand, as in the table of rules.
@@ -39,13 +40,15 @@ elementwise = {
     np.deg2rad: [REAL],                     np.radians: [REAL],                    np.rad2deg: [REAL],
     np.degrees: [REAL],                     np.sign: [REAL],                       np.floor: [BETWEEN_INTEGERS],
     np.ceil: [BETWEEN_INTEGERS],            np.trunc: [BETWEEN_INTEGERS],          np.rint: [BETWEEN_INTEGERS],
+    np.spacing: [((1.1, 1.9), (2.1, 3.9))],
 
     np.add: [REAL, REAL],                   np.subtract: [REAL, REAL],             np.multiply: [REAL, REAL],
     np.divide: [REAL, REAL],                np.power: [POSITIVE, REAL],            np.float_power: [POSITIVE, REAL],
     np.remainder: [HALVES, NEAR_ONE],       np.fmod: [HALVES, NEAR_ONE],           np.floor_divide: [HALVES, NEAR_ONE],
     np.heaviside: [REAL, REAL],             np.copysign: [REAL, REAL],             np.hypot: [REAL, REAL],
     np.arctan2: [REAL, REAL],               np.logaddexp: [REAL, REAL],            np.logaddexp2: [REAL, REAL],
-    np.maximum: [REAL, REAL],               np.minimum: [REAL, REAL],
+    np.maximum: [REAL, REAL],               np.minimum: [REAL, REAL],              np.fmax: [REAL, REAL],
+    np.fmin: [REAL, REAL],                  np.nextafter: [REAL, REAL],
 }
 
 MASK = np.array([[True, False, True], [False, False, True]])
@@ -62,6 +65,10 @@ PUTS = [(0, (3,)), ((slice(None), 1), (2,)), (MASK, (3,)), ([1, 1, 0], (3, 3)), 
 
 of_arrays = {
     np.round: [case(np.round, (2, 3), domain=BETWEEN_INTEGERS)],
+    np.sinc: [case(np.sinc, shape, domain=domain) for shape in [(), (2, 3), (0, 3)] for domain in [REAL, WIDE]],
+    sinc_slope.__wrapped__: [case(sinc_slope, (5,), domain=WIDE, order=n) for n in [1, 2, 7]],
+    np.ldexp: [case(lambda x: np.ldexp(x, [0, -3, 2]), shape) for shape in [(), (3,), (2, 1)]],
+    np.convolve: [case(np.convolve, *shapes) for shapes in [((4,), (3,)), ((2,), (5,)), ((1,), (1,)), ((3,), (3,))]],
     np.matmul: [case(np.matmul, x, y) for x in RANKS[0] for y in RANKS[1]]
              + [case(np.matmul, *shapes) for shapes in [((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3), (3, 0)),
                                                         ((2, 1, 2, 3), (3, 3, 2)), ((3, 1, 2), (2,)), ((0,), (0,))]],
@@ -76,6 +83,16 @@ of_arrays = {
              case(np.max, (0, 3), axis=1)],
     np.min: [case(np.min, (2, 3), **k) for k in EXTREMES] + [case(np.min, (2, 2, 3), axis=(0, 2)), case(np.min, ()),
              case(np.min, (0, 3), axis=1)],
+    np.fmax.reduce: [case(np.fmax.reduce, (2, 3), **k) for k in EXTREMES] + [case(np.fmax.reduce, (0, 3), axis=1)],
+    np.fmin.reduce: [case(np.fmin.reduce, (2, 3), **k) for k in EXTREMES] + [case(np.fmin.reduce, (0, 3), axis=1)],
+    **{ufunc.accumulate: [case(ufunc.accumulate, (2, 5), **k) for k in [{}, {"axis": 1}, {"axis": -1}]]
+                       + [case(ufunc.accumulate, (7,)), case(ufunc.accumulate, (0, 3), axis=1)]
+       for ufunc in [np.maximum, np.minimum, np.fmax, np.fmin]},
+    np.sort: [case(np.sort, (2, 5), **k) for k in [{}, {"axis": 0}, {"axis": -2}, {"axis": None}, {"kind": "stable"}]]
+           + [case(np.sort, (2, 3, 2), axis=1), case(np.sort, (3, 0)), case(np.sort, (0, 3))],
+    np.partition: [case(np.partition, (2, 6), kth=2), case(np.partition, (6, 2), kth=(1, 4), axis=0),
+                   case(np.partition, (2, 3), kth=1, axis=None)],
+    np.copy: [case(np.copy, (2, 3)), case(np.copy, (), order="F"), case(np.copy, (0, 3))],
     np.cumsum: [case(np.cumsum, (2, 3), **k) for k in [{}, {"axis": 0}, {"axis": -1}, {"dtype": np.float64}]]
              + [case(np.cumsum, ()), case(np.cumsum, (0, 3), axis=1)],
     np.ndarray.astype: [case(lambda x: x.astype(np.float64), shape) for shape in [(2, 3), (), (0, 3)]],
@@ -151,7 +168,8 @@ def test_elementwise_rules_broadcast(ufunc: np.ufunc, data: st.DataObject, seed:
 
 def corruptions(function: Callable[..., Any]) -> Iterator[tuple[str, dict[int, Any]]]:
     """Wrong rules, by position, for each rule of the function."""
-    special = {np.where: (1, 2), mg.put.__wrapped__: (0, 2), mg.put_add.__wrapped__: (0, 2), join: (0, 1, 2),
+    special = {np.where: (1, 2), np.ldexp: (0,), mg.put.__wrapped__: (0, 2),
+               mg.put_add.__wrapped__: (0, 2), join: (0, 1, 2),
                recomputed: (0, 1), np.einsum: (1, 2), least_squares: (0, 1)}  # fmt: skip
     positions = special[function] if function in special else range(len(vjps[function]))  # those of floating arguments
     for i in positions:
@@ -316,6 +334,22 @@ kinks = [  # what, function, points, its first derivative, its second
     ("hypot",         lambda x: np.hypot(x, 0.0),    [-2.0, 0.0],             [-1, 0],                 [0, 0]),
     ("std",           np.std,                        [3.0, 3.0, 3.0],         [0, 0, 0],               [0, 0, 0]),
     ("std, axis",     lambda x: np.std(x, axis=1),   [[3.0, 3.0], [2.0, 4.0]], [[0, 0], [-half, half]], [[0, 0]] * 2),
+    ("fmax",          lambda x: np.fmax(x, 1),       [0.0, 1.0, 2.0, nan],    [0, half, 1, 0],         [0, 0, 0, 0]),
+    ("fmin",          lambda x: np.fmin(nan, x),     [0.0, nan],              [1, half],               [0, 0]),
+    ("fmax.reduce",   np.fmax.reduce,                [2.0, 1.0, 2.0, nan],    [half, 0, half, 0],      [0, 0, 0, 0]),
+    ("accumulate",    lambda x: np.maximum.accumulate(x) * 12.0 ** np.arange(4),
+                                                     [1.0, 1.0, 0.0, 1.0],    [655, 654, 0, 576],      [0, 0, 0, 0]),
+    ("arctan2(x, 0)", lambda x: np.arctan2(x, 0.0),  [-2.0, 0.0, 4.0],        [0, 0, 0],               [0, 0, 0]),
+    ("arctan2(0, x)", lambda x: np.arctan2(0.0, x),  [-2.0, 0.0, 4.0],        [0, 0, 0],               [0, 0, 0]),
+    ("arctan2, far",  lambda x: np.arctan2(x, 1e200), [1e200],                [half / 1e200],          [0]),
+    ("logaddexp",     lambda x: np.logaddexp(x, -inf), [-inf, 0.0, inf],      [half, 1, 1],            [0, 0, 0]),
+    ("at infinity",   lambda x: np.logaddexp(0, x),  [-inf, inf],             [0, 1],                  [0, 0]),
+    ("beside it",     lambda x: np.logaddexp(inf, x), [-inf, 0.0, inf],       [0, 0, half],            [0, 0, 0]),
+    ("logaddexp2",    lambda x: np.logaddexp2(x, -inf), [-inf, 0.0, inf],     [half, 1, 1],            [0, 0, 0]),
+    ("sinc",          np.sinc,                       [0.0, 1.0],              [0, -1],                 [-pi**2 / 3, 2]),
+    ("sort",          lambda x: np.sort(x) * np.arange(4.0),
+                                                     [2.0, 1.0, 2.0, 0.0],    [2.5, 1, 2.5, 0],        [0, 0, 0, 0]),
+    ("partition",     lambda x: np.partition(x, 2)[2:], [2.0, 1.0, 2.0, 0.0], [1, 0, 1, 0],            [0, 0, 0, 0]),
     ("sqrt",          np.sqrt,                       [0.0, 4.0],              [inf, 1/4],              [-inf, -1/32]),
     ("cbrt",          np.cbrt,                       [0.0, 8.0],              [inf, 1/12],             [nan, -1/144]),
     ("log",           np.log,                        [0.0, 2.0],              [inf, 1/2],              [-inf, -1/4]),

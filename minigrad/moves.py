@@ -1,0 +1,289 @@
+"""NumPy functions that move, repeat, drop or choose numbers without changing them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from minigrad.composites import _array, composite
+from minigrad.rules import join, put
+from minigrad.tensor import _plain, call, composites
+
+# --------------------------------------------------------------------------------------------- joined and split
+
+
+@composite(np.concatenate)
+def concatenate(arrays, axis=0, dtype=None):
+    arrays = [_array(array) for array in arrays]
+    arrays = [np.ravel(array) for array in arrays] if axis is None else arrays
+    answer = call(join, arrays, {"axis": axis or 0})
+    return answer if dtype is None else answer.astype(dtype)
+
+
+@composite(np.stack)
+def stack(arrays, axis=0, dtype=None):
+    return np.concatenate([np.expand_dims(array, axis) for array in arrays], axis, dtype=dtype)
+
+
+@composite(np.split)
+def split(x, indices_or_sections, axis=0):
+    return _pieces(x, np.split(np.arange(x.shape[axis]), indices_or_sections), axis)
+
+
+@composite(np.array_split)
+def array_split(x, indices_or_sections, axis=0):
+    return _pieces(x, np.array_split(np.arange(x.shape[axis]), indices_or_sections), axis)
+
+
+def _pieces(x, pieces, axis):
+    before = (slice(None),) * normalize_axis_index(axis, x.ndim)
+    indices = [(*before, slice(piece[0], piece[-1] + 1) if piece.size else slice(0)) for piece in pieces]
+    return [x[index] for index in indices]
+
+
+@composite(np.vstack)
+def vstack(arrays, *, dtype=None, casting="same_kind"):
+    return np.concatenate([np.atleast_2d(array) for array in arrays], 0, dtype=dtype)
+
+
+@composite(np.hstack)
+def hstack(arrays, *, dtype=None, casting="same_kind"):
+    arrays = [np.atleast_1d(array) for array in arrays]
+    return np.concatenate(arrays, 0 if arrays and arrays[0].ndim == 1 else 1, dtype=dtype)
+
+
+@composite(np.dstack)
+def dstack(arrays):
+    return np.concatenate([np.atleast_3d(array) for array in arrays], 2)
+
+
+@composite(np.column_stack)
+def column_stack(arrays):
+    return np.concatenate([np.atleast_2d(array).T if np.ndim(array) < 2 else array for array in arrays], 1)
+
+
+@composite(np.append)
+def append(arr, values, axis=None):
+    return np.concatenate([arr, values], axis)
+
+
+@composite(np.block)
+def block(arrays):
+    """Blocks are numbered as they come, and NumPy's own function puts the numbers together."""
+    leaves = []
+
+    def collect(tree):
+        leaves.append(tree)
+        return len(leaves) - 1
+
+    def replaced(tree, change):
+        return [replaced(branch, change) for branch in tree] if isinstance(tree, list) else change(tree)
+
+    places = replaced(arrays, collect)
+    return rearranged(lambda *numbers: np.block(replaced(places, numbers.__getitem__)), *leaves)
+
+
+# fmt: off
+composites[np.hsplit] = lambda x, sections: np.split(x, sections, 0 if x.ndim == 1 else 1)
+composites[np.vsplit] = lambda x, sections: np.split(x, sections, 0)
+composites[np.dsplit] = lambda x, sections: np.split(x, sections, 2)
+# fmt: on
+
+
+@composite(getattr(np, "unstack", None))
+def unstack(x, /, *, axis=0):
+    return tuple(np.moveaxis(x, axis, 0))
+
+
+# ------------------------------------------------------------------------------------------------ other shapes
+
+
+@composite(np.ravel)
+def ravel(x, order="C"):
+    return np.reshape(x, x.size, order=order)
+
+
+@composite(np.repeat)
+def repeat(x, repeats, axis=None):
+    x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
+    return x[(slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),)]
+
+
+@composite(np.tile)
+def tile(x, reps):
+    reps = tuple(np.atleast_1d(reps))
+    shape = (1,) * (len(reps) - x.ndim) + x.shape
+    reps = (1,) * (x.ndim - len(reps)) + reps
+    pairs = np.reshape(x, [length for n in shape for length in (1, n)])
+    pairs = np.broadcast_to(pairs, [length for n, rep in zip(shape, reps, strict=True) for length in (rep, n)])
+    return np.reshape(pairs, [rep * n for n, rep in zip(shape, reps, strict=True)])
+
+
+def _reshaping(function):
+    """A function that only inserts axes, for one array or several: what it makes of a shape says it all."""
+
+    def spelling(*arrays):
+        answers = [np.reshape(x, function(np.broadcast_to(0, np.shape(x))).shape) for x in arrays]
+        return answers[0] if len(answers) == 1 else tuple(answers)
+
+    return spelling
+
+
+@composite(np.broadcast_arrays)
+def broadcast_arrays(*arrays, subok=False):
+    shape = np.broadcast_shapes(*map(np.shape, arrays))
+    return tuple(np.broadcast_to(array, shape) for array in arrays)
+
+
+@composite(np.meshgrid)
+def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
+    grids = [np.reshape(x, [-1 if i == k else 1 for k in range(len(xi))]) for i, x in enumerate(xi)]
+    if indexing == "xy" and len(xi) > 1:
+        grids = [np.swapaxes(grid, 0, 1) for grid in grids]
+    return tuple(grids if sparse else np.broadcast_arrays(*grids))
+
+
+@composite(np.full_like)
+def full_like(x, fill_value, dtype=None, order="K", subok=True, shape=None):
+    answer = np.broadcast_to(fill_value, np.shape(x) if shape is None else shape)
+    return answer.astype(x.dtype if dtype is None else dtype)
+
+
+# fmt: off
+composites[np.atleast_1d]       = _reshaping(np.atleast_1d)
+composites[np.atleast_2d]       = _reshaping(np.atleast_2d)
+composites[np.atleast_3d]       = _reshaping(np.atleast_3d)
+
+composites[np.fliplr]           = lambda x: np.flip(x, 1)
+composites[np.flipud]           = lambda x: np.flip(x, 0)
+composites[np.matrix_transpose] = lambda x, /: np.swapaxes(x, -1, -2)
+composites[np.astype]           = lambda x, dtype, /, *, copy=True, device=None: x.astype(dtype)
+composites[np.real]             = lambda x: np.copy(x)
+composites[np.real_if_close]    = lambda x, tol=100: np.copy(x)
+composites[np.ix_]              = lambda *args: tuple(np.meshgrid(*args, sparse=True, indexing="ij"))
+# fmt: on
+
+# ------------------------------------------------------------------------------------------------- other places
+
+
+def rearranged(function, *arrays):
+    """What `function` makes of arrays whose numbers it moves, repeats, drops, or fills up with zeros.
+
+    It is shown the whole numbers 1, 2, 3, ..., and where it puts them says where everything comes from.
+    """
+    sources = [_array(x) for x in arrays]
+    ends = np.cumsum([1, *(x.size for x in sources)])[1:]
+    numbers = [np.arange(end - x.size, end).reshape(x.shape) for x, end in zip(sources, ends, strict=True)]
+    zero = np.zeros(1, np.result_type(*(x.dtype for x in sources)))
+    source = np.concatenate([zero, *map(np.ravel, sources)])
+    places = function(*numbers)
+    return [source[place] for place in places] if isinstance(places, (list, tuple)) else source[places]
+
+
+def _rearranging(function):
+    return lambda x, *args, **kwargs: rearranged(lambda x: function(x, *_plain(args), **_plain(kwargs)), x)
+
+
+# fmt: off
+composites[np.roll]            = _rearranging(np.roll)
+composites[np.rollaxis]        = _rearranging(np.rollaxis)
+composites[np.rot90]           = _rearranging(np.rot90)
+composites[np.delete]          = _rearranging(np.delete)
+composites[np.resize]          = _rearranging(np.resize)
+composites[np.take_along_axis] = _rearranging(np.take_along_axis)
+composites[np.diag]            = _rearranging(np.diag)
+composites[np.diagflat]        = _rearranging(np.diagflat)
+composites[np.diagonal]        = _rearranging(np.diagonal)
+composites[np.trace]           = lambda x, offset=0, axis1=0, axis2=1, dtype=None, out=None: \
+                                 np.sum(np.diagonal(x, offset, axis1, axis2), -1, dtype)
+# fmt: on
+
+
+@composite(np.insert)
+def insert(arr, obj, values, axis=None):
+    arr = _array(arr)
+    values = _array(values).astype(arr.dtype)
+    return rearranged(lambda arr, values: np.insert(arr, _plain(obj), values, axis), arr, values)
+
+
+@composite(np.take)
+def take(x, indices, axis=None, out=None, mode="raise"):
+    x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
+    return x[(slice(None),) * axis + (np.take(np.arange(x.shape[axis]), _plain(indices), mode=mode),)]
+
+
+@composite(np.compress)
+def compress(condition, a, axis=None, out=None):
+    return np.take(a, np.flatnonzero(condition), axis)
+
+
+@composite(np.extract)
+def extract(condition, arr):
+    return np.take(arr, np.flatnonzero(condition))
+
+
+@composite(np.choose)
+def choose(a, choices, out=None, mode="raise"):
+    return rearranged(lambda *choices: np.choose(_plain(a), choices, mode=mode), *choices)
+
+
+@composite(np.select)
+def select(condlist, choicelist, default=0):
+    answer = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        answer = np.where(condition, choice, answer)
+    return answer
+
+
+@composite(np.piecewise)
+def piecewise(x, condlist, funclist, *args, **kw):
+    """Every function sees only the numbers of its own piece; a later piece counts where two overlap."""
+    conditions = np.asarray(_plain(condlist), bool)
+    if conditions.ndim == 0 or (conditions.ndim == 1 and x.ndim != 0):
+        conditions = conditions[None]
+    if len(funclist) == len(conditions) + 1:  # the last one is for all the rest
+        conditions = np.concatenate([conditions, ~np.any(conditions, axis=0, keepdims=True)])
+    answer = np.zeros(x.shape, x.dtype)
+    for condition, function in zip(conditions, funclist, strict=True):
+        answer = put(answer, condition, function(x[condition], *args, **kw) if callable(function) else function)
+    return answer
+
+
+@composite(np.tril)
+def tril(m, k=0):
+    return np.where(_lower(m, k), m, 0)
+
+
+def _lower(m, k):
+    return np.tri(m.shape[-2] if m.ndim > 1 else m.shape[-1], m.shape[-1], k, bool)
+
+
+@composite(np.triu)
+def triu(m, k=0):
+    return np.where(_lower(m, k - 1), 0, m)
+
+
+@composite(np.trim_zeros)
+def trim_zeros(filt, trim="fb", axis=None):
+    places = np.argwhere(filt)
+    index = [slice(None)] * filt.ndim
+    for i in range(filt.ndim) if axis is None else normalize_axis_tuple(axis, filt.ndim):
+        start = (places[:, i].min() if len(places) else 0) if "f" in trim.lower() else 0
+        stop = (places[:, i].max() + 1 if len(places) else 0) if "b" in trim.lower() else filt.shape[i]
+        index[i] = slice(start, stop) if len(places) else slice(0)
+    return filt[tuple(index)]
+
+
+@composite(np.pad)
+def pad(x, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
+    if mode == "constant":
+        inside = np.pad(np.ones(x.shape, bool), pad_width)
+        frame = np.pad(np.zeros(x.shape, x.dtype), pad_width, constant_values=constant_values)
+        return put(frame, inside, np.ravel(x))
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise NotImplementedError(
+            f"np.pad of a Tensor knows the modes constant, edge, reflect, symmetric and wrap, not {mode!r}"
+        )
+    if reflect_type != "even":
+        raise NotImplementedError(f"np.pad of a Tensor knows reflect_type='even' only, not {reflect_type!r}")
+    return rearranged(lambda x: np.pad(x, pad_width, mode), x)
