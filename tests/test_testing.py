@@ -86,7 +86,9 @@ def test_one_in_a_thousand_is_caught(wrong: Callable[..., Any]) -> None:
 
 def test_the_message_names_argument_index_and_both_numbers(wrong: Callable[..., Any]) -> None:
     times = wrong(np.multiply, lambda g, ans, x, y: g * y, lambda g, ans, x, y: g * x * (np.arange(4) != 2))
-    message = r"derivative 1 of argument 1 at index \(2,\) is -?0, and central differences give -?\d\.\d+$"
+    message = (
+        r"derivative 1 of argument 1 at index \(2,\), in output \(2,\), is -?0, and central differences give \d\.\d+"
+    )
     with pytest.raises(AssertionError, match=message):
         check_grads(times, [numbers(4), numbers(4)])
 
@@ -119,7 +121,7 @@ def test_a_nan_is_caught(wrong: Callable[..., Any]) -> None:
 
 def test_an_error_in_one_element_of_many_is_caught(wrong: Callable[..., Any]) -> None:
     one = np.arange(400).reshape(20, 20) == 123
-    with pytest.raises(AssertionError, match="in random direction 0"):
+    with pytest.raises(AssertionError, match=r"at index \(6, 3\)"):
         check_grads(wrong(np.sin, lambda g, ans, x: g * np.cos(x) * np.where(one, 1.1, 1)), [numbers(20, 20)])
 
 
@@ -152,10 +154,10 @@ def test_gradients_of_another_form_are_caught(monkeypatch: pytest.MonkeyPatch) -
         "argument 1 shares memory with the gradient of argument 0": (shared, shared[::-1]),
     }
     for message, gradients in faults.items():
-        monkeypatch.setattr("minigrad.testing.grad", lambda *_, gradients=gradients: lambda *_: gradients)
+        monkeypatch.setattr("minigrad.testing.check.vjp", lambda *_, gradients=gradients: (0, lambda g: gradients))
         with pytest.raises(AssertionError, match=message):
             check_grads(lambda x, y: np.sum(x + y), [numbers(3), numbers(3)])
-    monkeypatch.setattr("minigrad.testing.grad", lambda *_: lambda x: (x,))
+    monkeypatch.setattr("minigrad.testing.check.vjp", lambda f, x: (0, lambda g: (x,)))
     with pytest.raises(AssertionError, match="shares memory with argument 0"):
         check_grads(np.sum, [numbers(3)])
 
