@@ -116,7 +116,7 @@ moves: dict[Function, Rules] = {
     np.reshape:        (lambda g, ans, x, shape, order="C": np.reshape(g, x.shape, order),),
     np.squeeze:        (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
     np.expand_dims:    (lambda g, ans, x, *a, **k: g.reshape(x.shape),),
-    np.transpose:      (lambda g, ans, x, axes=None: np.transpose(g, axes and np.argsort(normalized(axes, x))),),
+    np.transpose:      (lambda g, ans, x, axes=None: np.transpose(g, axes and inverse(axes, x)),),
     np.swapaxes:       (lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2),),
     np.moveaxis:       (lambda g, ans, x, source, destination: np.moveaxis(g, destination, source),),
     np.flip:           (lambda g, ans, x, axis=None: np.flip(g, axis),),
@@ -133,7 +133,7 @@ selections.update(moves)
 
 def slope(x, y):
     """d(x**y)/dx = y * x**(y - 1), and 0 for the constant x**0, also at x = 0."""
-    return np.where(y == 0, 0, y * x ** (y - 1))
+    return np.where((x == 0) & (y == 0), 0, y * x ** (y - 1))
 
 
 def growth(ans, x, y):
@@ -190,8 +190,8 @@ def cumsum_from_behind(g, axis):
     return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
 
 
-def normalized(axes, x):
-    return [axis % x.ndim for axis in axes]
+def inverse(axes, x):
+    return tuple(np.argsort([axis % x.ndim for axis in axes]).tolist())
 
 
 def rows(g, x, y):

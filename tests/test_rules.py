@@ -356,6 +356,10 @@ def test_prod_with_zeros(zeros: Any, keywords: dict[str, Any]) -> None:
     check_grads(lambda x: np.prod(x, **keywords), [x.reshape(2, 3)])
 
 
+def test_the_exponent_zero_has_neighbours() -> None:
+    check_grads(np.power, [np.array([2.0, 0.5]), np.zeros(2)])  # the mixed derivative is 1 / x there
+
+
 def test_hypot_of_zeros() -> None:
     np.testing.assert_array_equal(mg.grad(np.hypot, (0, 1))(0.0, 0.0), [0, 0])
 
