@@ -30,7 +30,14 @@ def __getattr__(name: str) -> Any:
     """Import the strategies, and Hypothesis with them, when one of them is first used."""
     if name in __all__:
         room = "program" if name in ("Program", "programs") else "strategies"
-        return getattr(import_module(f"minigrad.testing.{room}"), name)
+        try:
+            return getattr(import_module(f"minigrad.testing.{room}"), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "hypothesis":
+                raise
+            raise ImportError(
+                f"{name} needs Hypothesis: python -m pip install hypothesis. check_grads and assert_rule work without."
+            ) from error
     raise AttributeError(f"module 'minigrad.testing' has no attribute {name!r}")
 
 

@@ -22,7 +22,7 @@ ATTEMPTS = 200  # to find a smaller input that fails
 STEPS = (13 * 2.0**-12, 13 * 2.0**-17, 13 * 2.0**-22)
 SETTLED, USABLE = 1e-7, 1e-4  # how well differences should agree with each other, and how well they must
 KINKED = 1e-4  # how far the slopes to the left and to the right may be apart
-EPS = float(np.finfo(np.float64).eps)
+EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
 def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0, shrink: bool = True) -> None:
@@ -93,7 +93,12 @@ def _failure(f: Function, args: Sequence[Any], order: int, seed: int) -> _Failur
         if failure:
             return failure
         scalar = functools.partial(_weighted, weights, function)
-        function = _along([_weights(rng, g.shape) for g in gradients], grad(scalar, tuple(floating)))
+        directions = [_weights(rng, g.shape) for g in gradients]
+        if sum(g.size for g in gradients) == 1:  # then show the derivative itself
+            directions[0][...] = 1
+        if weights.size == 1:
+            directions = [v / weights for v in directions]
+        function = _along(directions, grad(scalar, tuple(floating)))
         weights = _weights(rng, ())
     return None
 
@@ -170,7 +175,7 @@ def _check_numbers(
     if weights.size != 1:
         outputs.append(_Output("", weights, gradients))
     for k, i in enumerate(floating):
-        precision = float(np.finfo(arrays[i].dtype).eps)
+        precision = np.finfo(arrays[i].dtype)
         for direction, scales in _directions(points[i], rng):
             line = _Line(function, points, i, direction)
             for output in outputs:
@@ -214,7 +219,7 @@ class _Output(NamedTuple):
     gradients: Sequence[Array]
     place: int | None = None
 
-    def compare(self, line: _Line, k: int, scales: tuple[float, float], precision: float) -> tuple[str, str] | None:
+    def compare(self, line: _Line, k: int, scales: tuple[float, float], precision: Any) -> tuple[str, str] | None:
         """What is wrong with gradient number `k` along a line, or None."""
         place, flat, unit = self.place, self.weights.ravel(), 1.0
         number: Callable[[float], float] = functools.cache(lambda t: float(flat @ line.value(t)))
@@ -226,7 +231,7 @@ class _Output(NamedTuple):
 
 def _directions(x: Array, rng: Generator) -> Iterator[tuple[Array, tuple[float, float]]]:
     """Where to go from a point, with the relative and the absolute length of a step."""
-    sizes = np.where(x == 0, 1, np.abs(x))
+    sizes = np.where(x == 0, np.max(np.abs(x), initial=0) or 1, np.abs(x))  # a zero counts as large as its neighbours
     if x.size <= SMALL:
         for index in np.ndindex(x.shape):
             direction = np.zeros(x.shape)
@@ -246,18 +251,32 @@ def _halves(direction: Array) -> Iterator[Array]:
 
 
 def _judge(
-    line: Callable[[float], float], found: float, magnitude: float, precision: float, scales: tuple[float, float]
+    line: Callable[[float], float], found: float, magnitude: float, precision: Any, scales: tuple[float, float]
 ) -> tuple[str, str] | None:
     """Compare a derivative with differences along a line: the kind of failure and what to say, or None."""
     with np.errstate(all="ignore"):  # a step may lead out of the domain
-        expected, error, step = _slope(line, [step * scale for scale in scales for step in STEPS], magnitude)
-        rounding = precision * (128 * magnitude + 8 * abs(line(0)) / scales[0])
-        if not math.isfinite(error):
-            return "rough", (
-                f"{found:.10g}, and central differences come to nothing there: is it a kink, a jump or the edge of the "
-                "domain?"
-            )
-        left, right = _sides(line, step, magnitude)
+        rounding = float(precision.eps) * (128 * magnitude + 8 * abs(line(0)) / scales[0])
+        rounding += 64 * float(precision.smallest_subnormal) + TINY
+        problem = _verdict(line, found, magnitude, rounding, [step * scale for scale in scales for step in STEPS])
+        if problem:  # or the function lives on a smaller scale than its argument: at zero, nothing tells of it
+            for finer in (2.0**-10, 2.0**-20, 2.0**-30):
+                steps = [step * scale * finer for scale in scales for step in STEPS]
+                error = _slope(line, steps, magnitude)[1]
+                if error <= SETTLED * magnitude and not _verdict(line, found, magnitude, rounding, steps):
+                    return None
+    return problem
+
+
+def _verdict(
+    line: Callable[[float], float], found: float, magnitude: float, rounding: float, steps: list[float]
+) -> tuple[str, str] | None:
+    expected, error, step = _slope(line, steps, magnitude)
+    if not math.isfinite(error):
+        return "rough", (
+            f"{found:.10g}, and central differences come to nothing there: is it a kink, a jump or the edge of the "
+            "domain?"
+        )
+    left, right = _sides(line, step, magnitude)
     if left != right:
         return "kink", f"the slope is {left:.6g} to the left and {right:.6g} to the right"
     if not abs(found - expected) <= 1e-5 * abs(expected) + rounding + 4 * error:
@@ -276,7 +295,7 @@ def _slope(line: Callable[[float], float], steps: Sequence[float], magnitude: fl
         near, middle, far = ((values[i] - values[i + 1]) / (2 * k * step) for i, k in ((0, 1), (2, 2), (4, 4)))
         once, before = (4 * near - middle) / 3, (4 * middle - far) / 3
         twice = (16 * once - before) / 15
-        rounding = 8 * EPS * max(map(abs, values)) / step
+        rounding = (8 * EPS * max(map(abs, values)) + TINY) / step
         error = abs(twice - once) + rounding
         if error < best_error and error <= USABLE * max(abs(twice), magnitude) + 2 * rounding < math.inf:
             best, best_error, best_step = twice, error, step
@@ -299,7 +318,7 @@ def _sides(line: Callable[[float], float], step: float, magnitude: float) -> tup
             near, middle, far = ((values[i] - values[0]) / (k * side) for i, k in ((1, 1), (2, 2), (3, 4)))
             once, before = 2 * near - middle, 2 * middle - far
             slopes.append((4 * once - before) / 3)
-            errors += abs(slopes[-1] - once) + 16 * EPS * max(map(abs, values)) / h
+            errors += abs(slopes[-1] - once) + (16 * EPS * max(map(abs, values)) + TINY) / h
         left, right = slopes
         gaps.append(right - left)
         if not abs(right - left) > KINKED * max(abs(left), abs(right), magnitude) + 4 * errors:
@@ -331,15 +350,17 @@ def _smallest(
 
 def _simpler(args: list[Any]) -> Iterator[list[Any]]:
     """Arguments with fewer elements, then with rounder numbers."""
-    lengths = {n for a in args for n in np.shape(a) if isinstance(a, np.ndarray) and n > 1}
-    for n in sorted(lengths, reverse=True):
+    shapes = [a.shape if isinstance(a, np.ndarray) else () for a in args]
+    axes = [(i, k - len(shape), n) for i, shape in enumerate(shapes) for k, n in enumerate(shape) if n > 1]
+    together = [[axis for axis in axes if axis[2] == n] for n in sorted({n for *_, n in axes}, reverse=True)]
+    aligned = [[axis for axis in axes if axis[1:] == place] for place in sorted({axis[1:] for axis in axes})]
+    for group in [*together, *aligned, *([axis] for axis in axes)]:
+        n = group[0][2]
         for part in (slice(n // 2), slice(n // 2, n)):
-            yield [cut(a, n, part) for a in args]
-    for n in sorted(lengths, reverse=True):
-        for i, a in enumerate(args):
-            if isinstance(a, np.ndarray) and n in a.shape:
-                for part in (slice(n // 2), slice(n // 2, n)):
-                    yield [*args[:i], cut(a, n, part), *args[i + 1 :]]
+            smaller = list(args)
+            for i, k, _ in group:
+                smaller[i] = smaller[i][(..., part) + (slice(None),) * (-k - 1)]
+            yield smaller
     for i, a in enumerate(args):
         x = np.asarray(a)
         if x.dtype.kind != "f":
@@ -351,11 +372,6 @@ def _simpler(args: list[Any]) -> Iterator[list[Any]]:
                 y[index] = rounder[index]
                 if np.all(short(y) <= short(x)) and np.any(y != x):
                     yield [*args[:i], y, *args[i + 1 :]]
-
-
-def cut(a: Any, n: int, part: slice) -> Any:
-    """An array with a part of every axis of length `n`."""
-    return a[tuple(part if length == n else slice(None) for length in a.shape)] if isinstance(a, np.ndarray) else a
 
 
 def source(value: Any) -> str:
