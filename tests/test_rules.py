@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import BETWEEN_INTEGERS, POSITIVE, REAL, UNIT, Case, case, check, draw
+from cases import BETWEEN_INTEGERS, POSITIVE, REAL, UNIT, Case, arguments, case, check, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -16,7 +16,7 @@ import minigrad as mg
 from minigrad.linalg import least_squares
 from minigrad.rules import join, sinc_slope
 from minigrad.tensor import name_of, vjps
-from minigrad.testing import check_grads
+from minigrad.testing import check_grads, indices
 from minigrad.transforms import recomputed
 
 # ---------------------------------------------------------------------------------- the table: where each rule is tried
@@ -153,6 +153,8 @@ def test_every_rule_has_a_row() -> None:
 def test_rule(function: Callable[..., Any]) -> None:
     for row in cases[function]:
         check(row, exact=True)
+        # Where the function is linear, only this runs what its rules record.
+        check_grads(lambda *xs, f=row.function: np.square(f(*xs)), arguments(row, seed=0), shrink=False)
 
 
 @pytest.mark.parametrize("ufunc", elementwise, ids=name_of)
@@ -205,38 +207,6 @@ def test_every_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- every form of index
-
-
-@st.composite
-def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
-    """Any index that NumPy takes for the shape: integers, slices,
-    None, ellipsis, booleans, integer arrays, mixtures."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(st.one_of(nps.arrays(bool, shape), st.booleans()))
-    count = draw(st.integers(0, 3))  # of the elements that each of the index arrays names
-    grid = draw(st.sampled_from([(), (1,), (2,)]))  # the axis that they have in front, for integers only
-    parts = []
-    for length in shape:
-        forms = [st.slices(length)]
-        if length:
-            numbers = st.integers(-length, length - 1)
-            forms.append(numbers)
-            forms.append(
-                st.lists(numbers, min_size=count, max_size=count).flatmap(lambda x: st.sampled_from([x, tuple(x)]))
-            )
-            forms.append(nps.arrays(np.int64, (*grid, count), elements=numbers))
-        if count <= length:
-            chosen = st.permutations([True] * count + [False] * (length - count))
-            forms += [chosen, chosen.map(lambda x: np.array(x, bool))]
-        parts.append(draw(st.one_of(forms)))
-    if draw(st.booleans()):  # fewer parts than axes, or an ellipsis in place of some
-        left = draw(st.integers(0, len(parts)))
-        right = draw(st.integers(left, len(parts)))
-        parts = parts[:left] if draw(st.booleans()) else [*parts[:left], ..., *parts[right:]]
-    for _ in range(draw(st.integers(0, 2))):
-        parts.insert(draw(st.integers(0, len(parts))), None)
-    alone = len(parts) == 1 and not isinstance(parts[0], tuple) and draw(st.booleans())
-    return parts[0] if alone else tuple(parts)
 
 
 shapes = nps.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
@@ -425,6 +395,10 @@ def test_prod_with_zeros(zeros: Any, keywords: dict[str, Any]) -> None:
     x = np.arange(1.0, 7)
     x[list(zeros)] = 0
     check_grads(lambda x: np.prod(x, **keywords), [x.reshape(2, 3)])
+
+
+def test_the_exponent_zero_has_neighbours() -> None:
+    check_grads(np.power, [np.array([2.0, 0.5]), np.zeros(2)])  # the mixed derivative is 1 / x there
 
 
 def test_hypot_of_zeros() -> None:

@@ -1,16 +1,32 @@
-"""`check_grads` lets right gradients pass, at every scale, and catches wrong ones."""
+"""The tools let right gradients pass, at every scale, and catch wrong ones; strategies draw what they say."""
 
+import ast
+import inspect
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.tensor import vjps
-from minigrad.testing import check_grads
+from minigrad.tensor import name_of, vjps
+from minigrad.testing import (
+    Program,
+    arrays_for,
+    assert_rule,
+    broadcastable,
+    check_grads,
+    indices,
+    programs,
+    tensors,
+)
+from minigrad.testing.check import source
+from minigrad.testing.program import index_source
+from minigrad.testing.strategies import DOMAINS
 
 
 def numbers(*shape: int) -> np.ndarray:
@@ -86,7 +102,9 @@ def test_one_in_a_thousand_is_caught(wrong: Callable[..., Any]) -> None:
 
 def test_the_message_names_argument_index_and_both_numbers(wrong: Callable[..., Any]) -> None:
     times = wrong(np.multiply, lambda g, ans, x, y: g * y, lambda g, ans, x, y: g * x * (np.arange(4) != 2))
-    message = r"derivative 1 of argument 1 at index \(2,\) is -?0, and central differences give -?\d\.\d+$"
+    message = (
+        r"derivative 1 of argument 1 at index \(2,\), in output \(2,\), is -?0, and central differences give \d\.\d+"
+    )
     with pytest.raises(AssertionError, match=message):
         check_grads(times, [numbers(4), numbers(4)])
 
@@ -119,8 +137,44 @@ def test_a_nan_is_caught(wrong: Callable[..., Any]) -> None:
 
 def test_an_error_in_one_element_of_many_is_caught(wrong: Callable[..., Any]) -> None:
     one = np.arange(400).reshape(20, 20) == 123
-    with pytest.raises(AssertionError, match="in random direction 0"):
+    with pytest.raises(AssertionError, match=r"at index \(6, 3\)"):
         check_grads(wrong(np.sin, lambda g, ans, x: g * np.cos(x) * np.where(one, 1.1, 1)), [numbers(20, 20)])
+
+
+@pytest.mark.parametrize(
+    ("f", "args", "message"),
+    [
+        (np.abs, [np.array([1.0, 0.0])], r"^argument 0 at index \(1,\) .* f: the slope is -1 to the left and 1 to the"),
+        (
+            np.abs,
+            [0.0],
+            r"^argument 0 at index \(\) stands on a kink of f: the slope is -1 to the left and 1 to the right$",
+        ),
+        (
+            lambda x: np.maximum(x, 0),
+            [np.float32([[1, 0]])],
+            r"^argument 0 at index \(0, 1\) .* 0 to the left and 1 to",
+        ),
+        (np.maximum, [np.array([1.0, 2.0]), np.array([3.0, 2.0])], r"^argument 0 at index \(1,\) stands on a kink"),
+        (
+            lambda n, x: n * np.max(x),
+            [3, np.array([1.0, 2.0, 2.0])],
+            r"^argument 1 at index \(1,\) .* 0 to .* 3 to the",
+        ),
+        (lambda x: np.sqrt(np.sum(x**2)), [np.zeros(2)], r"^argument 0 at index \(0,\) .* -1 to the left and 1 to"),
+        (lambda x: np.sum(np.abs(x)), [np.arange(100.0) - 50], r"^argument 0 at index \(50,\) stands on a kink"),
+        (lambda x: np.where(x > 0, 1.01 * x, x), [0.0], "kink of f: the slope is 1 to the left and 1.01 to the right"),
+        (lambda x: x + x * np.abs(x), [0.0], "kink of derivative 1 of f: the slope is -2 to the left and 2 to the"),
+    ],
+)
+def test_a_kink_is_called_one(f: Callable[..., Any], args: list[Any], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_grads(f, args)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_bends_are_not_kinks(scale: float) -> None:
+    check_grads(lambda x: np.logaddexp(0, 1e4 * x / scale), [np.array([0.0, 1e-4, -1e-3]) * scale])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -152,10 +206,10 @@ def test_gradients_of_another_form_are_caught(monkeypatch: pytest.MonkeyPatch) -
         "argument 1 shares memory with the gradient of argument 0": (shared, shared[::-1]),
     }
     for message, gradients in faults.items():
-        monkeypatch.setattr("minigrad.testing.grad", lambda *_, gradients=gradients: lambda *_: gradients)
+        monkeypatch.setattr("minigrad.testing.check.vjp", lambda *_, gradients=gradients: (0, lambda g: gradients))
         with pytest.raises(AssertionError, match=message):
             check_grads(lambda x, y: np.sum(x + y), [numbers(3), numbers(3)])
-    monkeypatch.setattr("minigrad.testing.grad", lambda *_: lambda x: (x,))
+    monkeypatch.setattr("minigrad.testing.check.vjp", lambda f, x: (0, lambda g: (x,)))
     with pytest.raises(AssertionError, match="shares memory with argument 0"):
         check_grads(np.sum, [numbers(3)])
 
@@ -178,3 +232,300 @@ def test_it_does_the_same_every_time(seed: int) -> None:
         return seen
 
     assert points() == points()
+
+
+# ------------------------------------------------------------------------------------------------- smaller inputs
+
+
+def pasted(text: str) -> list[Any]:
+    """The arguments of the call that a message shows."""
+    call = next(line for line in text.splitlines() if line.strip().startswith("check_grads("))
+    return eval(call.strip().removeprefix("check_grads(f, ").removesuffix(")"), {"np": np})
+
+
+def test_a_failing_input_shrinks_to_what_can_be_pasted(wrong: Callable[..., Any]) -> None:
+    times = wrong(np.multiply, lambda g, ans, x, y: g * y, lambda g, ans, x, y: 2 * g * x)
+    with pytest.raises(AssertionError, match="The smallest input found") as caught:
+        check_grads(lambda n, x, y: times(n * x, y), [3, numbers(2, 3, 2), numbers(3, 1).astype(np.float32)])
+    n, x, y = pasted(str(caught.value))
+    assert (n, x.tolist(), y.tolist(), y.dtype) == (3, [[[1]]], [[1]], np.float32)
+
+
+def test_a_failing_product_keeps_shapes_that_fit(wrong: Callable[..., Any]) -> None:
+    wrong_rule = lambda g, ans, x, y: 1.5 * np.matmul(g, np.swapaxes(y, -1, -2))
+    with pytest.raises(AssertionError) as caught:
+        check_grads(wrong(np.matmul, wrong_rule, vjps[np.matmul][1]), [numbers(4, 3), numbers(3, 5)])
+    assert [x.tolist() for x in pasted(str(caught.value))] == [[[1]], [[1]]]
+
+
+def test_what_matters_stays_in_the_smaller_input(wrong: Callable[..., Any]) -> None:
+    rule = lambda g, ans, x: g * np.where(x > 1.7, 2, np.cos(x))
+    with pytest.raises(AssertionError) as caught:
+        check_grads(wrong(np.sin, rule), [np.array([[1.0, 1.83, 0.7], [0.1, 0.2, 0.3]])])
+    assert [x.tolist() for x in pasted(str(caught.value))] == [[[2]]]
+
+
+def test_the_original_stands_alone_where_nothing_is_simpler_or_wanted(wrong: Callable[..., Any]) -> None:
+    sine = wrong(np.sin, lambda g, ans, x: g)
+    for x, shrink in ((np.array([1.0]), True), (numbers(3), False)):
+        with pytest.raises(AssertionError, match=r"give 0\.\d+$|give -?\d\.\d+$"):
+            check_grads(sine, [x], shrink=shrink)
+
+
+@given(st.data())
+def test_sources_can_be_pasted(data: st.DataObject) -> None:
+    shape = data.draw(broadcastable(1))[0]
+    for dtype in (np.float64, np.float32, np.int64, np.bool_):
+        x = np.asarray(data.draw(arrays_for(np.sin, [shape]))[0]).astype(dtype)
+        again = eval(source(x), {"np": np})
+        assert (again.shape, again.dtype) == (x.shape, x.dtype)
+        np.testing.assert_array_equal(again, x)
+
+
+# ------------------------------------------------------------------------------------------- rules of one's own
+
+
+right_rules = [
+    ((lambda g, ans, x: g * 3 * x * x,), lambda x: x**3, [numbers(2, 3)]),
+    ((lambda g, ans, x: g * 3 * x * x,), lambda x: x**3, [1.5]),
+    ((lambda g, ans, x, y: g * y, lambda g, ans, x, y: g * x), lambda x, y: x * y, [numbers(3), numbers(2, 1)]),
+    ((lambda g, ans, x, n: g * n * x ** (n - 1), None), lambda x, n: x**n, [numbers(3), 3]),
+    ((lambda g, ans, x: g * np.ones_like(x),), lambda x: x.sum(), [numbers(2, 3)]),
+    (
+        (lambda g, ans, x: g[..., None] * np.exp(x - ans[..., None]),),
+        lambda x: np.log(np.exp(x).sum(-1)),
+        [numbers(2, 3)],
+    ),
+    ((lambda g, ans, x, y: g * y, lambda g, ans, x, y: g * x), lambda x, y: np.inner(x, y), [numbers(3), numbers(3)]),
+    ((lambda g, ans, x: np.flip(g),), lambda x: np.flip(x), [numbers(4)]),
+    ((None,), np.floor, [numbers(3)]),
+]
+
+
+@pytest.mark.parametrize(("rules", "function", "args"), right_rules)
+def test_right_rules_pass(wrong: Callable[..., Any], rules: Any, function: Callable[..., Any], args: list[Any]) -> None:
+    assert_rule(mg.primitive(*rules)(function), *args)
+
+
+def writes(*numbers: Any) -> Any:
+    """The first array, changed in place."""
+    numbers[0][...] *= 2
+    return numbers[0]
+
+
+wrong_rules = {
+    "scaled": ((lambda g, ans, x: 1.001 * g * np.cos(x),), lambda x: np.sin(x), "derivative 1 of argument 0"),
+    "wrong argument": (
+        (lambda g, ans, x, y: g * x, lambda g, ans, x, y: g * y),
+        lambda x, y: x * y,
+        "derivative 1 of argument 0",
+    ),
+    "second argument": (
+        (lambda g, ans, x, y: g * y, lambda g, ans, x, y: g * y),
+        lambda x, y: x * y,
+        "derivative 1 of argument 1",
+    ),
+    "None": ((lambda g, ans, x, y: g * y, None), lambda x, y: x * y, "derivative 1 of argument 1 .* is -?0, "),
+    "missing": ((lambda g, ans, x, y: g * y,), lambda x, y: x * y, "has 1 rules, so none for its argument 1"),
+    "dtype lost": ((lambda g, ans, x: 2 * g,), lambda x: x * np.float64(2), "float64 for float32"),
+    "input written": ((lambda g, ans, x: g * np.cos(x),), lambda x: np.sin(writes(x)), "read-only"),
+    "input written by the rule": ((lambda g, ans, x: g * writes(x),), lambda x: x * x, "read-only"),
+    "answer written": ((lambda g, ans, x: g * writes(ans) / 2,), lambda x: np.exp(x), "read-only"),
+    "gradient written": ((lambda g, ans, x: writes(g),), lambda x: 2 * x, "read-only"),
+    "kink": ((lambda g, ans, x: g * np.sign(x - x),), lambda x: np.abs(x - x[..., :1] * 0 - 1), "derivative 1|kink"),
+    "second derivative only": (
+        (lambda g, ans, x: g * np.cos(x.detach().data if isinstance(x, mg.Tensor) else x),),
+        lambda x: np.sin(x),
+        "derivative 2 of argument 0",
+    ),
+    "second derivative of a linear function": (
+        (lambda g, ans, x: 2 * (g.detach().data if isinstance(g, mg.Tensor) else g),),
+        lambda x: 2 * x,
+        "derivative 2",
+    ),
+    "not linear": ((lambda g, ans, x: g * g * np.cos(x),), lambda x: np.sin(x), "derivative 1 of argument 0"),
+    "broadcasting": (
+        (lambda g, ans, x, y: g * y, lambda g, ans, x, y: (g * x).sum() * np.ones_like(y) if g.ndim > 1 else g * x),
+        lambda x, y: x * y,
+        "derivative 1 of argument 1",
+    ),
+    "empty": ((lambda g, ans, x: g * np.cos(x) + 0 * x[0],), lambda x: np.sin(x), "index"),
+    "lost": ((lambda g, ans, x: 0 * g,), lambda x: np.sin(x), "derivative 1 of argument 0"),
+}
+
+
+@pytest.mark.parametrize("name", wrong_rules)
+def test_planted_bugs_are_found(wrong: Callable[..., Any], name: str) -> None:
+    rules, function, message = wrong_rules[name]
+    args = [numbers(3), numbers(3) + 1][: len(inspect.signature(function).parameters)]
+    with pytest.raises(AssertionError, match=message):
+        assert_rule(mg.primitive(*rules)(function), *args)
+
+
+def test_a_gradient_that_is_lost_on_the_way_is_found(wrong: Callable[..., Any]) -> None:
+    sine = mg.primitive(lambda g, ans, x: g * np.cos(x))(np.sin)
+    sine.__wrapped__ = np.sin
+    np_sine = lambda x: sine(x.data if isinstance(x, mg.Tensor) else x)
+    np_sine.__wrapped__ = np.sin
+    with pytest.raises(AssertionError, match="shown Tensors it returns ndarray"):
+        assert_rule(np_sine, numbers(3))
+
+
+def test_assert_rule_wants_a_rule_and_arguments(wrong: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"<lambda> has no rule: decorate it with @minigrad\.primitive"):
+        assert_rule(lambda x: x, numbers(3))
+    with pytest.raises(TypeError, match="needs arguments"):
+        assert_rule(wrong(np.sin, lambda g, ans, x: g), 3)
+
+
+@pytest.mark.parametrize("ufunc", [np.sin, np.divide, np.logaddexp, np.hypot], ids=name_of)
+def test_assert_rule_takes_functions_of_numpy(ufunc: np.ufunc) -> None:
+    assert_rule(ufunc, *[numbers(2, 3)] * ufunc.nin)
+
+
+# ------------------------------------------------------------------------------------------------------ strategies
+
+ufuncs = [f for f in vjps if isinstance(f, np.ufunc) and f is not np.ldexp]  # which takes integers
+
+
+@pytest.mark.parametrize("function", [*ufuncs, np.max, np.min, np.prod, np.sum, np.std], ids=name_of)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@settings(max_examples=max(5, settings().max_examples // 10))
+@given(data=st.data())
+def test_right_gradients_pass_everywhere_in_the_domain(function: Any, dtype: Any, data: st.DataObject) -> None:
+    args = data.draw(arrays_for(function, dtype=dtype))
+    assert {a.dtype for a in args} == {np.dtype(dtype)}
+    check_grads(function, args, order=2 if dtype is np.float64 else 1)
+
+
+@given(st.sampled_from(list(DOMAINS)), st.data())
+def test_arrays_lie_in_the_domain_and_have_the_shapes_asked_for(function: Any, data: st.DataObject) -> None:
+    shapes = [(2, 3), (3,)][: len(DOMAINS[function])]
+    args = data.draw(arrays_for(function, shapes))
+    assert [a.shape for a in args] == shapes
+    for a, domain in zip(args, DOMAINS[function], strict=True):
+        assert all(any(low <= x <= high for low, high in domain) for x in a.flat)
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(
+    st.sampled_from([np.sin, np.exp, np.tanh, np.arctan, np.cosh, lambda x: x**3, lambda x: 1 / (1 + x * x)]),
+    st.sampled_from([10.0**n for n in range(-6, 7)]),
+    st.sampled_from([10.0**n for n in range(-6, 7)]),
+    arrays_for(np.sin),
+    st.sampled_from([np.float64, np.float32]),
+)
+def test_right_gradients_pass_at_every_scale(f: Any, scale: float, factor: float, args: Any, dtype: Any) -> None:
+    check_grads(lambda x: factor * f(x / scale), [(args[0] * scale).astype(dtype)], order=2)
+
+
+@given(st.integers(1, 4).flatmap(broadcastable))
+def test_broadcastable_shapes_broadcast(shapes: Any) -> None:
+    np.broadcast_shapes(*shapes)
+
+
+@given(tensors(), tensors(shape=(2, 0), dtype=np.float32, requires_grad=False))
+def test_tensors(x: mg.Tensor, y: mg.Tensor) -> None:
+    assert x.requires_grad
+    assert x.dtype == np.float64
+    assert (y.requires_grad, y.shape, y.dtype) == (False, (2, 0), np.float32)
+
+
+@given(broadcastable(1), st.data())
+def test_indices_can_be_pasted(shapes: Any, data: st.DataObject) -> None:
+    index = data.draw(indices(shapes[0]))
+    x = np.arange(np.prod(shapes[0], dtype=int)).reshape(shapes[0])
+    np.testing.assert_array_equal(eval(f"x[{index_source(index)}]", {"np": np, "x": x}), x[index])
+
+
+def test_without_hypothesis_a_sentence_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from minigrad.testing import check_grads\n"
+        "try: from minigrad.testing import programs\n"
+        "except ImportError as error: print(error)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "programs needs Hypothesis: python -m pip install hypothesis" in printed
+
+
+def test_other_names_are_not_there() -> None:
+    import minigrad.testing
+
+    assert {"programs", "check_grads"} <= set(dir(minigrad.testing))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = minigrad.testing.nothing
+
+
+# -------------------------------------------------------------------------------------------------- random programs
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(programs())
+def test_programs_against_differences(program: Program) -> None:
+    check_grads(program, program.args)
+
+
+@settings(max_examples=4 * settings().max_examples)
+@given(programs())
+def test_programs_against_other_spellings(program: Program) -> None:
+    """Values, gradients and second derivatives of the same program written in two ways."""
+    answers = []
+    for function in (program, program.respelled()):
+        total = lambda *xs, f=function: np.sum(np.sin(f(*xs)))
+        everything = tuple(range(len(program.args)))
+        slope = lambda *xs, total=total: sum(np.sum(g * g) for g in mg.grad(total, everything)(*xs))  # noqa: B023
+        value, first = mg.value_and_grad(total, everything)(*program.args)
+        tensors = [mg.Tensor(a, requires_grad=True) for a in program.args]
+        total(*tensors).backward()
+        for tensor, gradient in zip(tensors, first, strict=True):
+            np.testing.assert_array_equal(np.zeros_like(gradient) if tensor.grad is None else tensor.grad, gradient)
+        answers.append([function(*program.args), value, *first, *mg.grad(slope, everything)(*program.args)])
+    for one, other in zip(*answers, strict=True):
+        size = np.max(np.abs(one), initial=1)
+        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9 * size)
+
+
+@given(programs(dtype=np.float32, lines=4))
+def test_programs_can_be_pasted(program: Program) -> None:
+    namespace: dict[str, Any] = {"np": np}
+    exec(repr(program), namespace)
+    np.testing.assert_array_equal(namespace["program"](*namespace["args"]), program(*program.args))
+    assert [a.dtype for a in namespace["args"]] == [np.float32] * len(program.args)
+    names = {node.id for node in ast.walk(ast.parse(program.source)) if isinstance(node, ast.Name)}
+    assert names >= set(inspect.signature(program.function).parameters), "an argument is not used"
+
+
+@pytest.mark.parametrize(("function", "name"), [(np.tanh, "np.tanh"), (np.multiply, " * "), (np.sum, "np.sum")])
+def test_a_failing_program_shrinks_to_few_lines(
+    function: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(program: Program) -> bool:
+        try:
+            check_grads(program, program.args, order=1, shrink=False)
+        except AssertionError:
+            return True
+        return False
+
+    rules = [lambda *args, rule=rule, **kwargs: 1.1 * rule(*args, **kwargs) for rule in vjps[function]]
+    monkeypatch.setitem(vjps, function, rules)
+    program = find(programs(), fails, settings=settings(max_examples=1000, database=None, derandomize=True))
+    assert len(str(program).splitlines()) <= 4, program
+    assert name in str(program) or "@" in str(program)
+
+
+def test_pytest_shows_the_test_and_the_message(tmp_path: Any) -> None:
+    test = tmp_path / "test_sine.py"
+    test.write_text(
+        "import minigrad as mg, numpy as np\n"
+        "from minigrad.testing import assert_rule\n"
+        "sine = mg.primitive(lambda g, ans, x: g * np.sin(x))(lambda x: np.sin(x))\n"
+        "def test_sine():\n"
+        "    assert_rule(sine, np.array([1.0]))\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(test)]
+    printed = subprocess.run(command, capture_output=True, text=True).stdout
+    assert "AssertionError: <lambda>(np.array([1.])): derivative 1 of argument 0" in printed
+    assert "check.py" not in printed
+    assert "def check_grads" not in printed

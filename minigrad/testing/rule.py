@@ -1,0 +1,161 @@
+"""Everything that our own rules go through, in one call for yours."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minigrad.tensor import Tensor, name_of, vjps
+from minigrad.testing.check import check_grads, read_only, source
+from minigrad.transforms import vjp
+
+
+def assert_rule(
+    function: Callable[..., Any], *args: Any, elementwise: bool | None = None, order: int = 2, **kwargs: Any
+) -> None:
+    """Test a function made with `minigrad.primitive`, and its rules, around the arguments given.
+
+    Shown Tensors, the function must do what it does shown arrays, and keep float32; its gradients must agree with
+    differences up to the given order, and `backward` with `grad`; nothing may write to an argument, an answer or a
+    gradient. A function that works element by element is tried with all ways of broadcasting, and every function with
+    0-d and empty arrays, if it takes them. Whether it is `elementwise` is found out, unless you say so. Raises
+    AssertionError that names the arguments that fail.
+
+    >>> from minigrad import primitive
+    >>> @primitive(lambda g, ans, x: g * 3 * x * x)
+    ... def cube(x):
+    ...     return x**3
+    >>> assert_rule(cube, np.array([-2.0, 0.5, 3.0]))
+    >>> @primitive(lambda g, ans, x: g * 2)
+    ... def twice(x):
+    ...     return x * np.float64(2)
+    >>> assert_rule(twice, 1.5)
+    Traceback (most recent call last):
+    AssertionError: twice(np.array(1.5, np.float32)): it returns float64 for float32: are its constants Python numbers?
+    """
+    __tracebackhide__ = True
+    if inspect.unwrap(function) not in vjps:
+        raise TypeError(
+            f"assert_rule tests what minigrad.primitive made, and {name_of(function)} has no rule: decorate it with "
+            "@minigrad.primitive(lambda g, ans, x: ...), or test a composition with check_grads."
+        )
+    arrays = [np.asarray(a) if isinstance(a, float) else a for a in args]
+    if not any(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in arrays):
+        raise TypeError("assert_rule needs arguments to test the rule at, a floating array at least")
+    tries = itertools.chain([arrays], _others(function, arrays, elementwise, kwargs))
+    for variant in tries:
+        single = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in variant]
+        for given in (variant, single):
+            try:
+                if given is single:
+                    _check_single(function, given, kwargs)
+                check_call(lambda *xs: function(*xs, **kwargs), given, order if given is variant else 1)
+                if given is arrays:  # where the function is linear, only this runs what its rules record
+                    check_grads(lambda *xs: np.square(function(*xs, **kwargs)), given, order)
+            except (AssertionError, ValueError, IndexError, NotImplementedError) as error:
+                call = ", ".join([*map(source, given), *(f"{key}={value!r}" for key, value in kwargs.items())])
+                raise AssertionError(f"{name_of(function)}({call}): {error}") from (
+                    None if isinstance(error, AssertionError) else error  # which shows the line that raised it
+                )
+
+
+def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, rounding: float = 0) -> None:
+    """Compare a function of Tensors with itself on arrays, its gradients with differences, and `backward` with `grad`.
+
+    `rounding` is by how much, relative to the precision, the values may differ: those of a composition do.
+    """
+    __tracebackhide__ = True
+    arrays = [read_only(a) if isinstance(a, np.ndarray) else a for a in args]
+    floating = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    expected = np.asarray(function(*arrays))
+    tensors: list[Any] = [Tensor(a, requires_grad=True) if i in floating else a for i, a in enumerate(arrays)]
+    answer = function(*tensors)
+    if not isinstance(answer, Tensor):
+        raise AssertionError(f"shown Tensors it returns {type(answer).__name__}, so the gradient is lost")
+    if (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
+        raise AssertionError(
+            f"shown Tensors it returns {answer.dtype}{list(answer.shape)}, and shown arrays "
+            f"{expected.dtype}{list(expected.shape)}"
+        )
+    eps = rounding * float(np.finfo(expected.dtype).eps)
+    np.testing.assert_allclose(answer.data, expected, rtol=eps, atol=eps)
+    if answer.function is not None:
+        answer.data.flags.writeable = False  # the rules are shown it
+        weights = np.random.default_rng(0).integers(1, 9, answer.shape).astype(answer.dtype)
+        answer.backward(read_only(weights))
+    else:
+        weights = np.zeros(answer.shape, answer.dtype)
+    check_grads(function, args, order)
+    floats = [arrays[i] for i in floating]
+    places = dict(zip(floating, range(len(floating)), strict=True))
+    _, pullback = vjp(
+        lambda *xs: function(*[xs[places[i]] if i in places else a for i, a in enumerate(arrays)]), *floats
+    )
+    for i, gradient in zip(floating, pullback(weights), strict=True):
+        found = tensors[i].grad
+        found = np.zeros_like(gradient) if found is None else found  # None: nothing depends on it
+        np.testing.assert_array_equal(found, gradient, f"backward() and grad differ for argument {i}")
+        if found.dtype != arrays[i].dtype:
+            raise AssertionError(f"the gradient of argument {i} is {found.dtype}, and it is {arrays[i].dtype}")
+
+
+def _check_single(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> None:
+    __tracebackhide__ = True
+    answer = np.asarray(function(*args, **kwargs))
+    if answer.dtype != np.float32:
+        raise AssertionError(f"it returns {answer.dtype} for float32: are its constants Python numbers?")
+
+
+def _others(
+    function: Callable[..., Any], args: list[Any], elementwise: bool | None, kwargs: dict[str, Any]
+) -> Iterator[list[Any]]:
+    """More arguments, made of the same numbers: with axes of length 1, left out and empty; and single numbers."""
+    is_array = [isinstance(a, np.ndarray) for a in args]
+    if elementwise or (elementwise is None and _works_by_element(function, args, kwargs)):
+        full = np.broadcast_arrays(*[a for a, yes in zip(args, is_array, strict=True) if yes])
+        numbers = [np.ravel(a) for a in full]
+        for shapes in [((), ()), ((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)), ((1, 0), (3, 1))]:
+            for turned in (shapes, shapes[::-1]):
+                new = (np.resize(x, shape) for x, shape in zip(numbers, itertools.cycle(turned)))
+                yield [next(new) if yes else a for a, yes in zip(args, is_array, strict=True)]
+        return
+    single = [a[(0,) * a.ndim] if yes and a.size else a for a, yes in zip(args, is_array, strict=True)]
+    lengths = sorted({n for a, yes in zip(args, is_array, strict=True) if yes for n in a.shape})
+    variants = [[np.asarray(x) if yes else x for x, yes in zip(single, is_array, strict=True)]]
+    variants += [[_cut(a, n, slice(length)) for a in args] for n in lengths for length in (0, 1)]
+    for variant in variants:
+        try:
+            answer = function(*variant, **kwargs)
+        except Exception:  # it does not take them
+            continue
+        if np.all(np.isfinite(answer)):
+            yield variant
+
+
+def _works_by_element(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether every element of the answer is made of the elements in its place: not of a sum, nor a neighbour."""
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    try:
+        full = [np.resize(a, (2, *a.shape)) for a in np.broadcast_arrays(*arrays)]  # two of each, if there is only one
+        answer = np.asarray(_apply(function, args, full, kwargs))
+        if answer.shape != full[0].shape:
+            return False
+        alone = [_apply(function, args, [a[i] for a in full], kwargs) for i in np.ndindex(answer.shape)]
+        return np.allclose(answer.ravel(), np.ravel(alone), rtol=1e-12, atol=0, equal_nan=True)
+    except Exception:  # it does not take single numbers
+        return False
+
+
+def _cut(a: Any, n: int, part: slice) -> Any:
+    """An array with a part of every axis of length `n`."""
+    return a[tuple(part if length == n else slice(None) for length in a.shape)] if isinstance(a, np.ndarray) else a
+
+
+def _apply(function: Callable[..., Any], args: list[Any], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call the function with other arrays in the places of those among its arguments."""
+    others = iter(arrays)
+    return function(*[next(others) if isinstance(a, np.ndarray) else a for a in args], **kwargs)
