@@ -75,7 +75,7 @@ class Program:
         return a * b
     args = [np.array([0.5, 2.5])]
     >>> program(*program.args)
-    array([0.23971277, 1.81859485])
+    array([0.23971277, 1.49618036])
     """
 
     def __init__(self, args: Sequence[Array], lines: Sequence[Line], other: bool = False) -> None:
