@@ -4,20 +4,20 @@ import doctest
 import re
 from pathlib import Path
 
-import pytest
-
-from minigrad import tensor
+from minigrad.tensor import vjps
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_sessions_print_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensor, "vjps", dict(tensor.vjps))  # the README adds a primitive
+def test_sessions_print_what_they_say() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "README.md", "README.md", 0)
     assert len(session.examples) > 10
+    known = set(vjps)
     results = doctest.DocTestRunner().run(session)
+    for function in set(vjps) - known:  # the README's own
+        del vjps[function]
     assert results.failed == 0
 
 
