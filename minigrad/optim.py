@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.nn.module import fitting_arrays
 from minigrad.tensor import Array, Tensor
 
 Schedule = Callable[[int], float]
@@ -117,21 +118,11 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of the same kind of optimizer over the same parameters, or raise and change nothing."""
-        expected = self.state_dict()
-        problems = [f"missing: {name}" for name in expected if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in expected]
-        problems += [
-            f"misshapen: {name} is {np.shape(state[name])}, and {np.shape(value)} was wanted"
-            for name, value in expected.items()
-            if name in state and np.shape(state[name]) != np.shape(value)
-        ]
-        problems += [f"not a real number: {name}" for name in state if np.asarray(state[name]).dtype.kind not in "biuf"]
-        if problems:
-            raise ValueError(f"this state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems))
-        self.lr, self.steps = float(state["lr"]), int(state["steps"])
+        arrays = fitting_arrays(self, {name: np.shape(value) for name, value in self.state_dict().items()}, state)
+        self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
         for i, memory in enumerate(self.memory):
             for slot, vector in memory.items():
-                vector[...] = state[f"{slot}.{i}"]
+                vector[...] = arrays[f"{slot}.{i}"]
 
 
 class SGD(Optimizer):

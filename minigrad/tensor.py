@@ -284,12 +284,11 @@ def backpropagate(
     """
     nodes = history(root, targets)
     again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
-    masks = {root: np.ones(root.shape, bool)}
     if again and record:  # what is masked now must be masked in the next derivative, too
-        return _walk(nodes, root, gradient, targets, record, masks=masks)
+        return _walk(nodes, root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     answers = _walk(nodes, root, gradient, targets, record, free=free and not again)
     if again and any(map(_has_nan, answers.values())):
-        answers = _walk(list(again), root, gradient, targets, record, masks=masks)
+        answers = _walk(list(again), root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     if free:
         for node in again:
             node.args = None if node.function else ()

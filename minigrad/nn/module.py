@@ -83,20 +83,28 @@ def state_dict(obj: Any) -> dict[str, Array]:
 def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> None:
     """Take over the numbers of a state dict; see `Module.load_state_dict`."""
     tensors = {name: item for name, item in walk(obj) if isinstance(item, Tensor)}
-    arrays = {name: np.asarray(state[name]) for name in tensors if name in state}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    for name, array in fitting_arrays(obj, shapes, state, strict).items():
+        tensors[name].data = array.astype(tensors[name].dtype)
+
+
+def fitting_arrays(
+    owner: Any, shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Any], strict: bool = True
+) -> dict[str, Array]:
+    """The arrays of a state by name, or one ValueError that lists all that do not fit the `shapes` of their owner."""
+    arrays = {name: np.asarray(state[name]) for name in shapes if name in state}
     problems = []
     if strict:
-        problems += [f"missing: {name}" for name in tensors if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in tensors]
+        problems += [f"missing: {name}" for name in shapes if name not in state]
+        problems += [f"unexpected: {name}" for name in state if name not in shapes]
     for name, array in arrays.items():
-        if array.shape != tensors[name].shape:
-            problems.append(f"misshapen: {name} is {array.shape}, and {tensors[name].shape} was wanted")
+        if array.shape != shapes[name]:
+            problems.append(f"misshapen: {name} is {array.shape}, and {shapes[name]} was wanted")
         elif array.dtype.kind not in "biuf":
             problems.append(f"not a real number: {name} is of dtype {array.dtype}")
     if problems:
-        raise ValueError(f"this state does not fit {type(obj).__name__}:\n  " + "\n  ".join(problems))
-    for name, array in arrays.items():
-        tensors[name].data = array.astype(tensors[name].dtype)
+        raise ValueError(f"this state does not fit {type(owner).__name__}:\n  " + "\n  ".join(problems))
+    return arrays
 
 
 class Module:
