@@ -20,12 +20,12 @@ changed since then.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import attrgetter, getitem
 from typing import Any, NoReturn, TypeAlias
@@ -55,7 +55,7 @@ _recording: ContextVar[bool] = ContextVar("recording", default=True)
 _NO_KWARGS: dict[str, Any] = {}
 
 
-@contextmanager
+@contextlib.contextmanager
 def recording(on: bool) -> Iterator[None]:
     token = _recording.set(on)
     try:
@@ -64,7 +64,7 @@ def recording(on: bool) -> Iterator[None]:
         _recording.reset(token)
 
 
-@contextmanager
+@contextlib.contextmanager
 def no_grad() -> Iterator[None]:
     """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
 
@@ -320,6 +320,15 @@ def _walk(
                 node.args = None
             if g is None:
                 continue
+            if function is replayed:
+                value, inside = _replay(args, **kwargs)
+                nodes += inside
+                gradients[value] = g
+                if wanted is not None:
+                    wanted.update(inside)
+                if masks is not None:
+                    masks[value] = masks[node]
+                continue
             values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
             rules = vjps[function]
@@ -346,6 +355,25 @@ def _walk(
                 part = _fit(part, argument, function, position)
                 gradients[argument] = gradients[argument] + part if argument in gradients else part
     return answers
+
+
+def replayed(*args: Any, run: Function, answer: Any) -> Any:
+    """The answer of `run(*args)`, of which only the arguments are remembered: the walk runs it again.
+
+    `run` records all that it does with the tracked Tensors among `args`, and works with no others that are tracked.
+    """
+    return answer
+
+
+choices.add(replayed)  # for all that the graph shows
+
+
+def _replay(args: Sequence[Any], run: Function, answer: Any) -> tuple[Tensor, list[Tensor]]:
+    """The answer of a replayed call, with its history from `args` on, the oldest first."""
+    with recording(True):
+        value = run(*args)
+    begin = frozenset(a for a in args if isinstance(a, Tensor) and a._requires_grad)
+    return value, [node for node in history(value, begin) if node not in begin]
 
 
 def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
@@ -396,8 +424,35 @@ def _guarded(
         mask = rule(chosen, answer, *map(np.ones_like, arrays), **kwargs) != 0
         part = np.where(met != 0, part, calm)
     elif not isinstance(function, np.ufunc) or function.signature:
-        mask = np.broadcast_to(mask.any(), part.shape)
+        trial = not mask.all()
+        mask = _reached(rule, mask, answer, arrays, kwargs, part.shape) if trial else np.ones(part.shape, bool)
     return part if mask.all() else np.where(mask, part, 0), mask
+
+
+def _reached(
+    rule: Function, mask: Array, ans: Array, values: Sequence[Any], kwargs: dict[str, Any], shape: tuple[int, ...]
+) -> Array:
+    """Where an argument of this shape receives anything from those elements of the answer that `mask` chooses.
+
+    It is found by trial: the rule is shown its numbers a little changed, then others drawn at random, small and large
+    and of both signs. Where it returns zero and never another number, nothing connects the two; in doubt, all does.
+    """
+    rng = np.random.default_rng(0)
+
+    def drawn(array: Any, scale: float) -> Any:
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            return array
+        factors = np.asarray(rng.uniform(1, 2, array.shape), array.dtype)
+        return factors * scale if scale else factors * array
+
+    chosen = mask.astype(ans.dtype)
+    zero, other = np.zeros((2, *shape), bool)
+    for scale in (0, 0.3, 1, 3, -1):
+        with contextlib.suppress(Exception):  # a rule may refuse numbers that the function never gives
+            part = rule(drawn(chosen, 0), drawn(ans, scale), *(drawn(value, scale) for value in values), **kwargs)
+            zero |= part == 0
+            other |= np.isfinite(part) & (part != 0)
+    return np.asarray(mask.any() & (other | ~zero))
 
 
 def _has_nan(g: Any) -> bool:

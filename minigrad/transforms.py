@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.rules import Each
-from minigrad.tensor import Function, Tensor, backpropagate, call, recording, vjps
+from minigrad.tensor import Function, Tensor, backpropagate, call, recording, replayed
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
@@ -176,7 +175,7 @@ def checkpoint(f: Function) -> Function:
     """`f`, remembering only its arguments: what lies between is computed again when it is differentiated.
 
     Time is traded for memory (Chen et al., 2016, arXiv:1604.06174). `f` returns one array and gives the same answer
-    each time; gradients reach the Tensors that it closes over, too. What is masked outside of `f` is not masked inside.
+    each time; gradients reach the Tensors that it closes over, too.
 
     >>> grad(checkpoint(lambda x: np.sin(np.sin(x))))(0.0)
     array(1.)
@@ -187,51 +186,22 @@ def checkpoint(f: Function) -> Function:
         leaves, rebuild = _flatten((args, kwargs))
         tracked = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
 
-        def run(inputs: list[Tensor]) -> Any:
-            filled = dict(zip(tracked, inputs, strict=True))
+        def run(*inputs: Tensor) -> Any:
+            filled = dict(zip(tracked, inputs, strict=False))  # the rest are those that it closes over
             positional, named = rebuild([filled.get(i, leaf) for i, leaf in enumerate(leaves)])
-            return f(*positional, **named)
+            answer = f(*positional, **named)
+            return np.positive(answer) if isinstance(answer, Tensor) else answer  # one of its own, never an argument
 
         with recording(True):
             inputs = [Tensor(leaves[i].data, requires_grad=True) for i in tracked]
             start = Tensor(0.0)
-            answer = run(inputs)
+            answer = run(*inputs)
         if not isinstance(answer, Tensor):
             return answer
         outside = _closed_over(answer, set(inputs), start)
-        again = _Again(run, answer.data, outside)
-        return call(recomputed, [*(leaves[i] for i in tracked), *outside], {"again": again})
+        return call(replayed, [*(leaves[i] for i in tracked), *outside], {"run": run, "answer": answer.data})
 
     return wrapper
-
-
-class _Again:
-    """What a checkpointed call needs to be run again, and the gradients that the last run gave."""
-
-    def __init__(self, run: Callable[[list[Tensor]], Any], answer: Any, outside: list[Tensor]) -> None:
-        self.run, self.answer, self.outside = run, answer, outside
-        self.g: Any = None
-        self.gradients: list[Any] = []
-
-    def gradient(self, position: int, g: Any, args: tuple[Any, ...]) -> Any:
-        if self.g is not g:  # the first argument asks for all of them
-            given = args[: len(args) - len(self.outside)]
-            with recording(True):
-                inputs = [_variable(x) for x in given]
-                value = self.run(inputs)
-            self.gradients = _gradients(
-                value, g, [*inputs, *self.outside], any(isinstance(x, Tensor) for x in (g, *args))
-            )
-            self.g = g
-        return self.gradients[position]
-
-
-def recomputed(*arrays: Any, again: _Again) -> Any:
-    """The answer of a checkpointed call: a function of its own so that it has a place in the table."""
-    return again.answer
-
-
-vjps[recomputed] = Each(lambda position, g, ans, *args, again: again.gradient(position, g, args))
 
 
 def _closed_over(answer: Tensor, inputs: set[Tensor], start: Tensor) -> list[Tensor]:

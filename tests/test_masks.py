@@ -32,6 +32,54 @@ def test_masks_reach_through_products_and_shapes(f: Callable[[Any], Any], expect
     np.testing.assert_allclose(z.grad, expected)
 
 
+@mg.primitive(lambda g, ans, x: g / (2 * ans))
+def root(x: Any) -> Any:
+    return np.sqrt(x)
+
+
+SINGULAR = np.array([np.eye(2), np.zeros((2, 2)), 2 * np.eye(2)])
+CHOSEN = np.array([True, False, True])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        np.linalg.det,
+        lambda x: np.linalg.slogdet(x)[1],
+        lambda x: np.linalg.inv(x + np.where(CHOSEN, 0, np.nan)[:, None, None])[:, 0, 0],
+        lambda x: np.linalg.norm(x, axis=(1, 2)),
+        lambda x: np.prod(np.where(CHOSEN[:, None, None], 0, np.inf) + x, axis=(1, 2)),
+        lambda x: root(np.sum(x, (1, 2))),
+        mg.checkpoint(lambda x: np.sqrt(np.sum(x, (1, 2)))),
+        lambda x: mg.checkpoint(lambda y: np.log(y[:, 0, 0] + np.sum(x, (1, 2))))(x),
+    ],
+)
+def test_masks_reach_through_functions_of_whole_arrays(f: Callable[[Any], Any]) -> None:
+    masked = lambda x: np.sum(np.where(CHOSEN, f(x), 0))
+    with np.errstate(all="ignore"):
+        gradient = mg.grad(masked)(SINGULAR)
+        alone = mg.grad(lambda x: np.sum(f(x) * CHOSEN))(np.where(CHOSEN[:, None, None], SINGULAR, np.eye(2)))
+        hessian = mg.hessian(masked)(SINGULAR)
+    assert not gradient[1].any()
+    np.testing.assert_allclose(gradient[::2], alone[::2])
+    assert not hessian[1].any()
+    assert not hessian[:, :, :, 1].any()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [root, lambda x: np.prod(np.stack([x, x])), mg.checkpoint(np.sqrt), lambda x: np.linalg.inv(x[None, None])[0, 0]],
+)
+def test_a_nan_behind_a_choice_that_was_made_stays(f: Callable[[Any], Any]) -> None:
+    assert np.isnan(mg.grad(lambda x: np.where([True, False], f(x), 0).sum())(np.nan))
+
+
+def test_a_connection_that_only_some_numbers_show_is_found() -> None:
+    far = mg.primitive(lambda g, ans, x: np.where(x > 50, g / (x - 60), 0))(lambda x: x * 1)
+    gradient = mg.grad(lambda x: np.sum(np.where([True, False], far(x), 0)))(np.array([60.0, 60.0]))
+    np.testing.assert_array_equal(gradient, [np.inf, 0])
+
+
 def test_samples_with_missing_features_can_be_left_out() -> None:
     weight = mg.Tensor(np.ones((2, 2)), requires_grad=True)
     y = NAN_ROW @ weight

@@ -17,7 +17,6 @@ from minigrad.linalg import least_squares
 from minigrad.rules import join, sinc_slope
 from minigrad.tensor import name_of, vjps
 from minigrad.testing import check_grads, indices
-from minigrad.transforms import recomputed
 
 # ---------------------------------------------------------------------------------- the table: where each rule is tried
 
@@ -120,7 +119,6 @@ of_arrays = {
     join: [case(lambda *arrays, axis=axis: np.concatenate(arrays, axis), *shapes)
            for axis, shapes in [(0, [(2, 3), (1, 3)]), (-1, [(2, 1), (2, 0), (2, 2)]), (1, [(2, 1, 2)]),
                                 (None, [(2, 3), ()])]],
-    recomputed: [case(mg.checkpoint(lambda x, y: np.sin(x) * y), (2, 3), (3,))],
 }
 
 # Beyond the domains above: negative bases with whole exponents, and heaviside where its second argument counts.
@@ -172,7 +170,7 @@ def corruptions(function: Callable[..., Any]) -> Iterator[tuple[str, dict[int, A
     """Wrong rules, by position, for each rule of the function."""
     special = {np.where: (1, 2), np.ldexp: (0,), mg.put.__wrapped__: (0, 2),
                mg.put_add.__wrapped__: (0, 2), join: (0, 1, 2),
-               recomputed: (0, 1), np.einsum: (1, 2), least_squares: (0, 1)}  # fmt: skip
+               np.einsum: (1, 2), least_squares: (0, 1)}  # fmt: skip
     positions = special[function] if function in special else range(len(vjps[function]))  # those of floating arguments
     for i in positions:
         rule = vjps[function][i]
