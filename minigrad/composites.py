@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.rules import put_add
-from minigrad.tensor import Tensor, _plain, call, composites, vjps
+from minigrad.tensor import Tensor, as_array, call, composites, plain, vjps
 
 
 def composite(*functions):
@@ -26,14 +26,9 @@ def composite(*functions):
     return register
 
 
-def _array(x):
-    """What NumPy takes `x` for: lists and numbers become arrays."""
-    return x if isinstance(x, Tensor) else np.asarray(x)
-
-
 @composite(np.where)
 def where(condition, *branches):
-    condition = _array(condition)
+    condition = as_array(condition)
     return call(np.where, (condition, *branches)) if branches else np.nonzero(condition)
 
 
@@ -78,7 +73,7 @@ def clip(x, a_min=None, a_max=None, out=None, *, min=None, max=None):
 
 @composite(np.dot)
 def dot(x, y):
-    x, y = _array(x), _array(y)
+    x, y = as_array(x), as_array(y)
     if x.ndim == 0 or y.ndim == 0:
         return np.multiply(x, y)
     if y.ndim <= 2:
@@ -90,7 +85,7 @@ def dot(x, y):
 
 @composite(np.inner)
 def inner(x, y):
-    x, y = _array(x), _array(y)
+    x, y = as_array(x), as_array(y)
     if x.ndim == 2 == y.ndim:
         return call(np.inner, (x, y))
     if x.ndim == 0 or y.ndim == 0:
@@ -110,12 +105,12 @@ def ptp(x, axis=None, out=None, keepdims=False):
 
 @composite(np.average)
 def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
-    a = _array(a)
+    a = as_array(a)
     if weights is None:
         answer = np.mean(a, axis=axis, keepdims=keepdims)
         total = np.full(answer.shape, _count(a, axis, True, keepdims), answer.dtype)
         return (answer, total) if returned else answer
-    weights = _array(weights)
+    weights = as_array(weights)
     if weights.shape != a.shape:  # they belong to the axes that are averaged
         axes = normalize_axis_tuple(axis, a.ndim)
         weights = np.transpose(weights, np.argsort(axes))
@@ -149,8 +144,8 @@ def _cumulative(function, x, axis, dtype, initial):
 
 @composite(np.bincount)
 def bincount(x, weights=None, minlength=0):
-    counts = np.bincount(_plain(x), minlength=minlength)
-    return counts if weights is None else put_add(np.zeros(len(counts)), _plain(x), weights)
+    counts = np.bincount(plain(x), minlength=minlength)
+    return counts if weights is None else put_add(np.zeros(len(counts)), plain(x), weights)
 
 
 @composite(np.cov)
@@ -188,7 +183,7 @@ def corrcoef(x, y=None, rowvar=True, *, dtype=None):
 
 def _numbers(x, where, filler=0):
     """The array with a filler for every nan, and which elements are numbers."""
-    x = _array(x)
+    x = as_array(x)
     present = ~np.isnan(x)
     return np.where(present, x, filler), present if where is True else present & where
 
@@ -238,7 +233,7 @@ composites[np.nancumprod] = lambda x, axis=None, dtype=None, out=None: np.cumpro
 
 @composite(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
-    x = _array(x)
+    x = as_array(x)
     if x.dtype.kind != "f":
         return np.copy(x)
     largest = np.finfo(x.dtype).max
@@ -254,7 +249,7 @@ def _quantile(function, skip_nan):
     def spelling(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
         if weights is not None or isinstance(q, Tensor):
             raise NotImplementedError(f"np.{function.__name__} of a Tensor takes no weights=, and a q of plain numbers")
-        a = _array(a)
+        a = as_array(a)
         axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
         lines = np.moveaxis(a, axes, tuple(range(-len(axes), 0)))
         shape = lines.shape[: a.ndim - len(axes)]
@@ -303,7 +298,7 @@ def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
 
 @composite(np.diff)
 def diff(a, n=1, axis=-1, prepend=None, append=None):
-    a = _array(a)
+    a = as_array(a)
     before = (slice(None),) * normalize_axis_index(axis, a.ndim)
     behind, ahead = (*before, slice(1, None)), (*before, slice(None, -1))
     edge = [1 if i == len(before) else m for i, m in enumerate(a.shape)]
@@ -324,7 +319,7 @@ def ediff1d(ary, to_end=None, to_begin=None):
 
 @composite(np.trapezoid)
 def trapezoid(y, x=None, dx=1.0, axis=-1):
-    y = np.moveaxis(_array(y), axis, -1)
+    y = np.moveaxis(as_array(y), axis, -1)
     if x is not None:
         dx = np.diff(x) if np.ndim(x) == 1 else np.moveaxis(np.diff(x, axis=axis), axis, -1)
     return np.sum(dx * (y[..., 1:] + y[..., :-1]) / 2, axis=-1)
@@ -332,7 +327,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 
 @composite(np.gradient)
 def gradient(f, *varargs, axis=None, edge_order=1):
-    f = _array(f) if _array(f).dtype.kind == "f" else _array(f).astype(float)
+    f = as_array(f) if as_array(f).dtype.kind == "f" else as_array(f).astype(float)
     axes = range(f.ndim) if axis is None else normalize_axis_tuple(axis, f.ndim)
     steps = varargs or (1.0,)
     steps = steps * len(axes) if len(steps) == 1 and np.ndim(steps[0]) == 0 else steps
@@ -360,7 +355,7 @@ def _slopes(f, step, axis, edge_order):
 
 @composite(np.interp)
 def interp(x, xp, fp, left=None, right=None, period=None):
-    x, xp, fp = (_array(a).astype(np.float64) for a in (x, xp, fp))
+    x, xp, fp = (as_array(a).astype(np.float64) for a in (x, xp, fp))
     if period is not None:
         x, xp = x % period, xp % period
         order = np.argsort(xp)
@@ -409,7 +404,7 @@ def correlate(a, v, mode="valid"):
 @composite(np.linspace)
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *, device=None):
     kind, parts = np.result_type(start, stop, 1.0), num - 1 if endpoint else num
-    start, stop = _array(start).astype(kind), _array(stop).astype(kind)
+    start, stop = as_array(start).astype(kind), as_array(stop).astype(kind)
     share = (np.arange(num) / max(parts, 1)).astype(kind).reshape(num, *[1] * max(start.ndim, stop.ndim))
     answer = np.moveaxis(start * (1 - share) + stop * share, 0, axis)
     answer = answer if dtype is None else answer.astype(dtype)
@@ -425,7 +420,7 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 @composite(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     kind = np.result_type(start, stop, np.float64)
-    start, stop = _array(start).astype(kind), _array(stop).astype(kind)
+    start, stop = as_array(start).astype(kind), as_array(stop).astype(kind)
     answer = np.exp(np.linspace(np.log(np.abs(start)), np.log(np.abs(stop)), num, endpoint, axis=axis))
     answer = np.moveaxis(np.moveaxis(answer, axis, 0) * np.sign(start), 0, axis)
     return answer if dtype is None else answer.astype(dtype)
@@ -436,9 +431,9 @@ def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
 
 @composite(np.polyval)
 def polyval(p, x):
-    x = _array(x)
+    x = as_array(x)
     answer = np.zeros(x.shape, x.dtype)
-    for coefficient in _array(p):
+    for coefficient in as_array(p):
         answer = answer * x + coefficient
     return answer
 
@@ -450,7 +445,7 @@ def _same_length(p, q):
 
 composites[np.polyadd] = lambda a1, a2: np.add(*_same_length(a1, a2))
 composites[np.polysub] = lambda a1, a2: np.subtract(*_same_length(a1, a2))
-composites[np.polymul] = lambda a1, a2: np.convolve(np.trim_zeros(_array(a1), "f"), np.trim_zeros(_array(a2), "f"))
+composites[np.polymul] = lambda a1, a2: np.convolve(np.trim_zeros(as_array(a1), "f"), np.trim_zeros(as_array(a2), "f"))
 
 
 @composite(np.polyder)
@@ -482,7 +477,7 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     axis = normalize_axis_index(axis, arr.ndim)
     lines = np.moveaxis(arr, axis, -1)
     shape = lines.shape[:-1]
-    answers = np.stack([_array(func1d(lines[i], *args, **kwargs)) for i in np.ndindex(*shape)])
+    answers = np.stack([as_array(func1d(lines[i], *args, **kwargs)) for i in np.ndindex(*shape)])
     lengths = answers.shape[1:]
     answers = np.reshape(answers, (*shape, *lengths))
     return np.moveaxis(answers, range(len(shape), answers.ndim), range(axis, axis + len(lengths)))

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.linalg import LinAlgError
 
-from minigrad.composites import _array, composite
+from minigrad.composites import composite
 from minigrad.rules import Each, flipped
-from minigrad.tensor import Function, call, composites, constants, vjps
+from minigrad.tensor import Function, as_array, call, composites, constants, vjps
 
 # ----------------------------------------------------------------------------------------------------- products
 
@@ -104,7 +104,7 @@ def outer_of_vectors(a, b):
 
 @composite(np.tensordot)
 def tensordot(a, b, axes=2):
-    a, b = _array(a), _array(b)
+    a, b = as_array(a), as_array(b)
     of_a, of_b = (range(-axes, 0), range(axes)) if np.ndim(axes) == 0 else axes
     of_a, of_b = normalize_axis_tuple(of_a, a.ndim), normalize_axis_tuple(of_b, b.ndim)
     summed = [a.shape[i] for i in of_a]
@@ -119,7 +119,7 @@ def tensordot(a, b, axes=2):
 
 @composite(np.kron)
 def kron(a, b):
-    a, b = _array(a), _array(b)
+    a, b = as_array(a), as_array(b)
     n = max(a.ndim, b.ndim)
     a, b = (np.reshape(x, (1,) * (n - x.ndim) + x.shape) for x in (a, b))
     blocks = np.expand_dims(a, tuple(range(1, 2 * n, 2))) * np.expand_dims(b, tuple(range(0, 2 * n, 2)))
@@ -129,7 +129,7 @@ def kron(a, b):
 @composite(np.cross)
 def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
-    a, b = np.moveaxis(_array(a), axisa, -1), np.moveaxis(_array(b), axisb, -1)
+    a, b = np.moveaxis(as_array(a), axisa, -1), np.moveaxis(as_array(b), axisb, -1)
     if (a.shape[-1], b.shape[-1]) != (3, 3):
         raise ValueError(
             f"np.cross of a Tensor takes vectors of length 3, not {a.shape[-1]} and {b.shape[-1]}. NumPy gives up "
@@ -149,7 +149,7 @@ constants.update({np.einsum_path, np.linalg.matrix_rank})
 
 @composite(np.linalg.vecdot)
 def vecdot(a, b, axis=-1):
-    a, b = (np.moveaxis(_array(x), axis, -1) for x in (a, b))
+    a, b = (np.moveaxis(as_array(x), axis, -1) for x in (a, b))
     return np.matmul(a[..., None, :], b[..., None])[..., 0, 0]
 
 
@@ -223,7 +223,7 @@ vjps[least_squares]      = (lambda g, ans, a, b, rcond: pinv_rule(g @ flipped(b)
 
 @composite(np.linalg.solve)
 def solve(a, b):
-    a, b = _array(a), _array(b)
+    a, b = as_array(a), as_array(b)
     return np.linalg.solve(a, b[:, None])[..., 0] if b.ndim == 1 else call(np.linalg.solve, (a, b))
 
 
@@ -240,7 +240,7 @@ def cholesky(a, upper=False):
 
 @composite(np.linalg.lstsq)
 def lstsq(a, b, rcond=None):
-    a, b = _array(a), _array(b)
+    a, b = as_array(a), as_array(b)
     eps = np.finfo(np.result_type(a, b, np.float32)).eps
     rcond = eps * max(a.shape) if rcond is None else eps if rcond < 0 else rcond
     x = call(least_squares, (a, b[:, None] if b.ndim == 1 else b, rcond))
@@ -258,7 +258,7 @@ def tensorinv(a, ind=2):
 
 @composite(np.linalg.tensorsolve)
 def tensorsolve(a, b, axes=None):
-    a, b = _array(a), _array(b)
+    a, b = as_array(a), as_array(b)
     a = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim)) if axes else a
     shape = a.shape[b.ndim :]
     return np.reshape(np.linalg.solve(np.reshape(a, (b.size, math.prod(shape))), np.ravel(b)), shape)
@@ -278,7 +278,7 @@ def matrix_power(a, n):
 @composite(np.linalg.multi_dot)
 def multi_dot(arrays):
     """In the order that takes the fewest multiplications."""
-    arrays = [_array(array) for array in arrays]
+    arrays = [as_array(array) for array in arrays]
     sizes = [1 if arrays[0].ndim == 1 else len(arrays[0]), *(len(x) for x in arrays[1:])]
     sizes += [1 if arrays[-1].ndim == 1 else arrays[-1].shape[1]]
 
@@ -446,7 +446,7 @@ def length(x, p, axis, keepdims):
 
 
 def _floating(x):
-    x = _array(x)
+    x = as_array(x)
     return x if x.dtype.kind == "f" else x.astype(float)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from minigrad.composites import _array, composite
+from minigrad.composites import composite
 from minigrad.rules import join, put
-from minigrad.tensor import _plain, call, composites
+from minigrad.tensor import as_array, call, composites, plain
 
 # --------------------------------------------------------------------------------------------- joined and split
 
 
 @composite(np.concatenate)
 def concatenate(arrays, axis=0, dtype=None):
-    arrays = [_array(array) for array in arrays]
+    arrays = [as_array(array) for array in arrays]
     arrays = [np.ravel(array) for array in arrays] if axis is None else arrays
     answer = call(join, arrays, {"axis": axis or 0})
     return answer if dtype is None else answer.astype(dtype)
@@ -171,7 +171,7 @@ def rearranged(function, *arrays):
 
     It is shown the whole numbers 1, 2, 3, ..., and where it puts them says where everything comes from.
     """
-    sources = [_array(x) for x in arrays]
+    sources = [as_array(x) for x in arrays]
     ends = np.cumsum([1, *(x.size for x in sources)])[1:]
     numbers = [np.arange(end - x.size, end).reshape(x.shape) for x, end in zip(sources, ends, strict=True)]
     zero = np.zeros(1, np.result_type(*(x.dtype for x in sources)))
@@ -181,7 +181,7 @@ def rearranged(function, *arrays):
 
 
 def _rearranging(function):
-    return lambda x, *args, **kwargs: rearranged(lambda x: function(x, *_plain(args), **_plain(kwargs)), x)
+    return lambda x, *args, **kwargs: rearranged(lambda x: function(x, *plain(args), **plain(kwargs)), x)
 
 
 # fmt: off
@@ -201,15 +201,15 @@ composites[np.trace]           = lambda x, offset=0, axis1=0, axis2=1, dtype=Non
 
 @composite(np.insert)
 def insert(arr, obj, values, axis=None):
-    arr = _array(arr)
-    values = _array(values).astype(arr.dtype)
-    return rearranged(lambda arr, values: np.insert(arr, _plain(obj), values, axis), arr, values)
+    arr = as_array(arr)
+    values = as_array(values).astype(arr.dtype)
+    return rearranged(lambda arr, values: np.insert(arr, plain(obj), values, axis), arr, values)
 
 
 @composite(np.take)
 def take(x, indices, axis=None, out=None, mode="raise"):
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
-    return x[(slice(None),) * axis + (np.take(np.arange(x.shape[axis]), _plain(indices), mode=mode),)]
+    return x[(slice(None),) * axis + (np.take(np.arange(x.shape[axis]), plain(indices), mode=mode),)]
 
 
 @composite(np.compress)
@@ -224,7 +224,7 @@ def extract(condition, arr):
 
 @composite(np.choose)
 def choose(a, choices, out=None, mode="raise"):
-    return rearranged(lambda *choices: np.choose(_plain(a), choices, mode=mode), *choices)
+    return rearranged(lambda *choices: np.choose(plain(a), choices, mode=mode), *choices)
 
 
 @composite(np.select)
@@ -238,7 +238,7 @@ def select(condlist, choicelist, default=0):
 @composite(np.piecewise)
 def piecewise(x, condlist, funclist, *args, **kw):
     """Every function sees only the numbers of its own piece; a later piece counts where two overlap."""
-    conditions = np.asarray(_plain(condlist), bool)
+    conditions = np.asarray(plain(condlist), bool)
     if conditions.ndim == 0 or (conditions.ndim == 1 and x.ndim != 0):
         conditions = conditions[None]
     if len(funclist) == len(conditions) + 1:  # the last one is for all the rest

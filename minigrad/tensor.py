@@ -134,7 +134,7 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
     if function in vjps:
         return call(function, args, kwargs)
     if function in constants:
-        return function(*_plain(args), **_plain(kwargs))
+        return function(*plain(args), **plain(kwargs))
     if function in refusals:
         raise TypeError(f"{name_of(function)} {refusals[function]}.")
     raise NotImplementedError(
@@ -228,13 +228,23 @@ def _explained(error: Exception, function: Function, args: Sequence[Any]) -> Exc
     return kind(f"{name_of(function)}({given}): {error}.{hint}")
 
 
-def _plain(value: Any) -> Any:
+def as_array(x: Any) -> Any:
+    """What NumPy takes `x` for: lists and numbers become arrays, and a Tensor stays one."""
+    return x if isinstance(x, Tensor) else np.asarray(x)
+
+
+def numbers_of(x: Any) -> Array:
+    """What NumPy takes `x` for, without the history of a Tensor."""
+    return x._data if isinstance(x, Tensor) else np.asarray(x)
+
+
+def plain(value: Any) -> Any:
     """The same structure of arguments with arrays for Tensors."""
     if isinstance(value, Tensor):
         return value._data
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value))
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return type(value)(map(plain, value))
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 # --------------------------------------------------------------------------------------------------- backward
@@ -383,7 +393,7 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
     """
     shape = argument._data.shape
     if getattr(g, "shape", None) != shape:
-        g = g if isinstance(g, Tensor) else np.asarray(g)
+        g = as_array(g)
         added = g.ndim - len(shape)
         if added < 0 or (
             g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))
@@ -411,7 +421,7 @@ def _guarded(
     does no such thing: its nan is real and stays.
     """
     part = rule(g, ans, *values, **kwargs)
-    arrays, answer = _plain(values), _plain(ans)
+    arrays, answer = plain(values), plain(ans)
     if function in selections:
         mask = rule(mask.astype(answer.dtype), answer, *arrays, **kwargs) != 0
     elif function in products:
@@ -700,7 +710,7 @@ class Tensor:
         return value in self._data
 
     def __getitem__(self, index: Any) -> Tensor:
-        return call(getitem, (self, _plain(index)))
+        return call(getitem, (self, plain(index)))
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(

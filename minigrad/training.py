@@ -35,7 +35,7 @@ from minigrad.nn.module import (
     walk,
 )
 from minigrad.optim import Optimizer, Schedule
-from minigrad.tensor import Array, Tensor, no_grad
+from minigrad.tensor import Array, Tensor, no_grad, numbers_of
 
 Metric: TypeAlias = Callable[[Array, Array], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Iterable[Metric]
@@ -133,7 +133,7 @@ def fit(
                     optimizer.step()
                     sums["loss"] += value.item() * len(x_batch)
                     for name, metric in metrics.items():
-                        sums[name] += float(_array(metric(_array(prediction), y_batch))) * len(x_batch)
+                        sums[name] += float(numbers_of(metric(numbers_of(prediction), y_batch))) * len(x_batch)
                     done += len(x_batch)
                     report.step(len(x_batch), {name: total / done for name, total in sums.items()})
                     if interrupts:
@@ -160,8 +160,8 @@ def fit(
 def predict(model: Callable[..., Any], x: Any, batch_size: int | None = 256) -> Array:
     """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording."""
     with in_mode(model, training=False), no_grad():
-        parts = [_array(model(part)) for (part,) in batches(x, batch_size=batch_size)]
-        return np.concatenate(parts) if parts else _array(model(np.asarray(x)))
+        parts = [numbers_of(model(part)) for (part,) in batches(x, batch_size=batch_size)]
+        return np.concatenate(parts) if parts else numbers_of(model(np.asarray(x)))
 
 
 def evaluate(
@@ -176,7 +176,7 @@ def evaluate(
     x, y = _samples(data)
     prediction = predict(model, x, batch_size)
     functions: dict[str, Callable[..., Any]] = {"loss": loss, **_named(metrics)}
-    return {name: float(_array(function(prediction, np.asarray(y)))) for name, function in functions.items()}
+    return {name: float(numbers_of(function(prediction, np.asarray(y)))) for name, function in functions.items()}
 
 
 def accuracy(prediction: Array, target: Array) -> float:
@@ -441,10 +441,6 @@ def _samples(data: tuple[Any, Any]) -> tuple[Any, Any]:
     if len(x) != len(y) or not len(x):
         raise ValueError(f"got {len(x)} samples and {len(y)} targets: there must be as many, and at least one")
     return x, y
-
-
-def _array(prediction: Any) -> Array:
-    return prediction.data if isinstance(prediction, Tensor) else np.asarray(prediction)
 
 
 def _nothing(run: Run) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import Function, Tensor, backpropagate, call, recording, replayed
+from minigrad.tensor import Function, Tensor, as_array, backpropagate, call, numbers_of, recording, replayed
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
@@ -293,14 +293,14 @@ def _variable(x: Any) -> Tensor:
     if isinstance(x, Tensor) and x.requires_grad:
         with recording(True):
             return call(np.positive, (x,))
-    return Tensor(x.data if isinstance(x, Tensor) else x, requires_grad=True)
+    return Tensor(numbers_of(x), requires_grad=True)
 
 
 def _out(x: Any, as_tensor: bool) -> Any:
     """An array of one's own: rules may hand the same memory, or a read-only view of it, to several arguments."""
     if as_tensor:
         return x if isinstance(x, Tensor) else Tensor(x)
-    return np.array(x.data if isinstance(x, Tensor) else x)
+    return np.array(numbers_of(x))
 
 
 # -------------------------------------------------------------------------------------------------- structures
@@ -340,4 +340,4 @@ def _like(primals: Sequence[Any], tangents: Sequence[Any], name: str) -> list[An
         raise ValueError(
             f"{name} needs tangents shaped like the primals {wanted}, and got {[np.shape(leaf) for leaf in leaves]}"
         )
-    return [leaf if isinstance(leaf, Tensor) else np.asarray(leaf) for leaf in leaves]
+    return [as_array(leaf) for leaf in leaves]

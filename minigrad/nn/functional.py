@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import Tensor
+from minigrad.tensor import as_array, numbers_of
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -46,12 +46,7 @@ def _side(x: Any) -> Any:
 
     It is a constant, and at 0 either sign will do: what is built on it is smooth there.
     """
-    return -np.copysign(1, _constant(x))
-
-
-def _constant(x: Any) -> Any:
-    """The numbers of `x` without their history."""
-    return x.data if isinstance(x, Tensor) else np.asarray(x)
+    return -np.copysign(1, numbers_of(x))
 
 
 def relu(x: Any) -> Any:
@@ -110,7 +105,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 def _peak(x: Any, axis: int) -> Any:
     """The maximum along `axis`, as a constant: softmax does not depend on what is subtracted."""
-    return np.max(_constant(x), axis=axis, keepdims=True) * 1.0  # integers would wrap
+    return np.max(numbers_of(x), axis=axis, keepdims=True) * 1.0  # integers would wrap
 
 
 # ------------------------------------------------------------------------------------------------------ losses
@@ -163,7 +158,7 @@ def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
 
 def _floored_log(p: Any, floor: float = 1e-12) -> Any:
     """log(max(p, floor)) with the derivative 1 / max(p, floor); a negative `p` gives nan, as in np.log."""
-    constant = _constant(p)
+    constant = numbers_of(p)
     floor = max(floor, float(np.finfo(np.result_type(constant, np.float16)).tiny))  # which float16 does not reach
     missing = np.where((constant >= 0) & (constant < floor), floor - constant, 0)
     return np.log(p + missing)
@@ -188,7 +183,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
     >>> cross_entropy(np.array([[0.0, 0.0], [0.0, 1000.0]]), np.array([0, 0]), "none")
     array([6.93147181e-01, 1.00000000e+03])
     """
-    logits, target = _as_arrays(logits, target)
+    logits, target = as_array(logits), as_array(target)
     log_probabilities = log_softmax(logits)
     if target.shape == logits.shape:
         return _reduced(-np.sum(target * log_probabilities, axis=-1), reduction)
@@ -198,7 +193,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
             f"{target.dtype}: give integer labels of shape {logits.shape[:-1]}, or probabilities of shape "
             f"{logits.shape}."
         )
-    labels = target.data if isinstance(target, Tensor) else target
+    labels = numbers_of(target)
     classes = logits.shape[-1]
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(f"cross_entropy got labels from {labels.min()} to {labels.max()} for {classes} classes")
@@ -206,12 +201,8 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
     return _reduced(-log_probabilities[chosen], reduction)
 
 
-def _as_arrays(*values: Any) -> list[Any]:
-    return [value if isinstance(value, Tensor) else np.asarray(value) for value in values]
-
-
 def _equal_shapes(name: str, prediction: Any, target: Any) -> list[Any]:
-    prediction, target = _as_arrays(prediction, target)
+    prediction, target = as_array(prediction), as_array(target)
     if prediction.shape != target.shape:
         raise ValueError(
             f"{name} got a prediction of shape {prediction.shape} and a target of shape {target.shape}: they must be "
