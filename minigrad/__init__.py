@@ -7,6 +7,7 @@ from minigrad import composites as composites  # these and rules fill the tables
 from minigrad import constants as constants
 from minigrad import linalg as linalg
 from minigrad import moves as moves
+from minigrad.compile import compile
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
 from minigrad.transforms import (
@@ -32,6 +33,7 @@ __all__ = [
     "Tensor",
     "accuracy",
     "checkpoint",
+    "compile",
     "data",
     "elementwise_grad",
     "evaluate",

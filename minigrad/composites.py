@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.rules import put_add
-from minigrad.tensor import Tensor, as_array, call, composites, plain, vjps
+from minigrad.tensor import Tensor, as_array, as_tensor, call, composites, constant, plain, vjps
 
 
 def composite(*functions):
@@ -255,12 +255,8 @@ def _quantile(function, skip_nan):
         shape = lines.shape[: a.ndim - len(axes)]
         n = math.prod(a.shape[i] for i in axes)
         lines = np.sort(np.reshape(lines, (*shape, n)))
-        counts = np.count_nonzero(~np.isnan(lines), axis=-1)
-        # How NumPy interpolates is seen from what it makes of 0, 1, 2, ...: the place between two sorted numbers.
         dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
-        places = np.full((*q.shape, *shape), n - 1.0)  # nan is sorted to the end
-        for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}):
-            places[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
+        places = _places(lines, function, q, method, skip_nan)
         low = np.floor(places).astype(int)
         share = (places - low).astype(dtype)
         rows = np.arange(math.prod(shape)).reshape(shape) * n
@@ -275,6 +271,20 @@ def _quantile(function, skip_nan):
         return answer
 
     return spelling
+
+
+@constant
+def _places(lines, function, q, method, skip_nan):
+    """Between which of the sorted numbers the quantiles lie: nan is sorted to the end.
+
+    How NumPy interpolates is seen from what it makes of 0, 1, 2, ...
+    """
+    n = lines.shape[-1]
+    counts = np.count_nonzero(~np.isnan(lines), axis=-1)
+    places = np.full((*q.shape, *lines.shape[:-1]), n - 1.0)
+    for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}):
+        places[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
+    return places
 
 
 composites[np.quantile] = _quantile(np.quantile, skip_nan=False)
@@ -355,7 +365,7 @@ def _slopes(f, step, axis, edge_order):
 
 @composite(np.interp)
 def interp(x, xp, fp, left=None, right=None, period=None):
-    x, xp, fp = (as_array(a).astype(np.float64) for a in (x, xp, fp))
+    x, xp, fp = (as_tensor(a).astype(np.float64) for a in (x, xp, fp))
     if period is not None:
         x, xp = x % period, xp % period
         order = np.argsort(xp)
@@ -363,7 +373,7 @@ def interp(x, xp, fp, left=None, right=None, period=None):
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
         left = right = None
-    flat = np.zeros(1)
+    flat = as_tensor(np.zeros(1))
     slopes = np.concatenate([flat, np.diff(fp) / np.diff(xp), flat])
     place = np.searchsorted(xp, x, side="right")
     start = np.maximum(place - 1, 0)
@@ -376,8 +386,12 @@ def interp(x, xp, fp, left=None, right=None, period=None):
 
 @composite(np.unwrap)
 def unwrap(p, discont=None, axis=-1, *, period=2 * math.pi):
-    jumps = np.unwrap(p.detach().data, discont, axis, period=period) - p.detach().data
-    return p + jumps
+    return p + _jumps(p, discont, axis, period)
+
+
+@constant
+def _jumps(p, discont, axis, period):
+    return np.unwrap(p, discont, axis, period=period) - p
 
 
 @composite(np.convolve)
@@ -493,10 +507,12 @@ def apply_over_axes(func, a, axes):
 
 # ----------------------------------------------------------------------------------------- ufuncs and their methods
 
+_exponent = constant(lambda x: np.frexp(x)[1])
+
 # fmt: off
 composites[np.divmod]           = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
 composites[np.modf]             = lambda x: (x - np.trunc(x), np.trunc(x))
-composites[np.frexp]            = lambda x: (np.ldexp(x, -np.frexp(x.data)[1]), np.frexp(x.data)[1])
+composites[np.frexp]            = lambda x: (np.ldexp(x, -_exponent(x)), _exponent(x))
 composites[np.conjugate]        = np.positive
 composites[np.fix]              = lambda x, out=None: np.trunc(x)
 composites[np.around]           = lambda x, decimals=0, out=None: np.round(x, decimals)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.composites import composite
 from minigrad.rules import join, put
-from minigrad.tensor import as_array, call, composites, plain
+from minigrad.tensor import as_array, as_tensor, call, composites, constant, plain
 
 # --------------------------------------------------------------------------------------------- joined and split
 
@@ -190,7 +192,6 @@ composites[np.rollaxis]        = _rearranging(np.rollaxis)
 composites[np.rot90]           = _rearranging(np.rot90)
 composites[np.delete]          = _rearranging(np.delete)
 composites[np.resize]          = _rearranging(np.resize)
-composites[np.take_along_axis] = _rearranging(np.take_along_axis)
 composites[np.diag]            = _rearranging(np.diag)
 composites[np.diagflat]        = _rearranging(np.diagflat)
 composites[np.diagonal]        = _rearranging(np.diagonal)
@@ -209,7 +210,23 @@ def insert(arr, obj, values, axis=None):
 @composite(np.take)
 def take(x, indices, axis=None, out=None, mode="raise"):
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
-    return x[(slice(None),) * axis + (np.take(np.arange(x.shape[axis]), plain(indices), mode=mode),)]
+    return as_tensor(x)[(slice(None),) * axis + (_places(indices, x.shape[axis], mode),)]
+
+
+@constant
+def _places(indices, n, mode):
+    """Indices from 0 to n - 1."""
+    return np.take(np.arange(n), indices, mode=mode)
+
+
+@composite(np.take_along_axis)
+def take_along_axis(arr, indices, axis=-1):
+    x, axis = (np.ravel(arr), 0) if axis is None else (as_array(arr), normalize_axis_index(axis, arr.ndim))
+    if np.ndim(indices) != x.ndim:
+        raise ValueError(f"np.take_along_axis needs as many axes in its indices, {np.ndim(indices)}, as in {x.shape}")
+    index: list[Any] = [*np.indices(x.shape, sparse=True)]
+    index[axis] = indices
+    return as_tensor(x)[tuple(index)]
 
 
 @composite(np.compress)
@@ -224,7 +241,9 @@ def extract(condition, arr):
 
 @composite(np.choose)
 def choose(a, choices, out=None, mode="raise"):
-    return rearranged(lambda *choices: np.choose(plain(a), choices, mode=mode), *choices)
+    *choices, a = np.broadcast_arrays(*choices, a)
+    index = _places(a, len(choices), mode), *np.indices(a.shape, sparse=True)
+    return as_tensor(np.stack(choices))[index]
 
 
 @composite(np.select)

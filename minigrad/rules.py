@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from minigrad.tensor import Function, Rules, choices, primitive, products, selections, vjps
+from minigrad.tensor import Function, Rules, choices, constant, primitive, products, selections, vjps
 
 zero = None
 LN2, LN10 = math.log(2), math.log(10)
@@ -227,8 +227,8 @@ def since_reached(g, ans, x, axis):
     """Give the elements that reach a running maximum (or minimum) the gradients of all its copies; equal ones share."""
     g, ans, x = (np.moveaxis(a, axis, -1) for a in (g, ans, x))
     n = x.shape[-1]
-    places, begins = np.arange(n), np.ones(x.shape, bool)
-    begins[..., 1:] = ans[..., 1:] != ans[..., :-1]
+    places = np.arange(n)
+    begins = np.concatenate([np.ones((*x.shape[:-1], min(n, 1)), bool), ans[..., 1:] != ans[..., :-1]], -1)
     first = np.maximum.accumulate(np.where(begins, places, 0), -1)
     ends = np.concatenate([begins[..., 1:], begins[..., :1]], -1)
     last = np.minimum.accumulate(np.where(ends, places, n - 1)[..., ::-1], -1)[..., ::-1]
@@ -245,10 +245,15 @@ def unsorted(g, ans, x, axis):
     """Give the gradients of sorted numbers to where the numbers came from; equal ones share evenly."""
     sources, targets = ranks(x, axis), ranks(ans, -1 if axis is None else axis)
     total = put_add(np.zeros(x.size, g.dtype), np.ravel(targets), np.ravel(g))
-    counts = np.maximum(np.bincount(np.ravel(sources), minlength=x.size), 1).astype(g.dtype)
-    return (total / counts)[sources]
+    return (total / np.maximum(how_often(sources, x.size), 1).astype(g.dtype))[sources]
 
 
+@constant
+def how_often(numbers, length):
+    return np.bincount(np.ravel(numbers), minlength=length)
+
+
+@constant
 def ranks(x, axis):
     """A whole number for every number of an array: the same for equal ones in the same line, in the order of size."""
     lines = np.moveaxis(x, axis, -1) if axis is not None else np.reshape(x, (1, x.size))

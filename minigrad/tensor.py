@@ -25,6 +25,7 @@ import functools
 import inspect
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextvars import ContextVar
 from operator import attrgetter, getitem
@@ -54,6 +55,10 @@ _now = itertools.count().__next__
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 _NO_KWARGS: dict[str, Any] = {}
 
+_observed = 0  # observers at work in all threads: while there is none, nobody looks for one
+_observing = threading.Lock()
+_observer: ContextVar[Any] = ContextVar("observer", default=None)
+
 
 @contextlib.contextmanager
 def recording(on: bool) -> Iterator[None]:
@@ -62,6 +67,34 @@ def recording(on: bool) -> Iterator[None]:
         yield
     finally:
         _recording.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether calls with tracked Tensors are recorded, in this thread and async task."""
+    return _recording.get()
+
+
+@contextlib.contextmanager
+def observed(observer: Any) -> Iterator[None]:
+    """Leave every call in this thread and async task to `observer.call(function, args, kwargs)`, of constants too.
+
+    It is told by `observer.read(tensor)` before anybody looks at the numbers of a Tensor.
+    """
+    global _observed
+    token = _observer.set(observer)
+    with _observing:
+        _observed += 1
+    try:
+        yield
+    finally:
+        with _observing:
+            _observed -= 1
+        _observer.reset(token)
+
+
+def observer() -> Any:
+    """The observer of this thread and async task, or None."""
+    return _observer.get() if _observed else None
 
 
 @contextlib.contextmanager
@@ -85,6 +118,8 @@ def no_grad() -> Iterator[None]:
 
 def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KWARGS) -> Tensor:
     """Run a function of the table `vjps` on the arrays inside `args`; the answer remembers the call."""
+    if _observed and (watching := _observer.get()):
+        return watching.call(function, args, kwargs)  # type: ignore[no-any-return]
     tracked = False
     arrays = []
     for argument in args:
@@ -95,7 +130,7 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
     try:
         answer = function(*arrays, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
-        raise _explained(error, function, args) from error
+        raise explained(error, function, args) from error
     result = _new(Tensor)
     result._data = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
     result._grad = None
@@ -134,7 +169,8 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
     if function in vjps:
         return call(function, args, kwargs)
     if function in constants:
-        return function(*plain(args), **plain(kwargs))
+        watching = observer()
+        return watching.call(function, args, kwargs) if watching else function(*plain(args), **plain(kwargs))
     if function in refusals:
         raise TypeError(f"{name_of(function)} {refusals[function]}.")
     raise NotImplementedError(
@@ -197,6 +233,23 @@ def primitive(*rules: Function | None) -> Callable[[Function], Function]:
     return register
 
 
+def constant(function: Function) -> Function:
+    """Let an array function that has no derivative take Tensors, and give arrays for them.
+
+    >>> order = constant(lambda x: np.argsort(x))
+    >>> order(Tensor([3.0, 1.0, 2.0]))
+    array([1, 2, 0])
+    """
+    constants.add(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        shown_tensors = any(isinstance(argument, Tensor) for argument in (*args, *kwargs.values()))
+        return apply(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
+
+    return wrapper
+
+
 def name_of(function: Function) -> str:
     """The name by which a reader knows a function: `np.sin`, `np.add.reduce`, `getitem`."""
     owner = getattr(function, "__self__", None)
@@ -209,7 +262,7 @@ def name_of(function: Function) -> str:
     return f"np.{module[6:]}.{name}" if module.startswith("numpy.") else name
 
 
-def _explained(error: Exception, function: Function, args: Sequence[Any]) -> Exception:
+def explained(error: Exception, function: Function, args: Sequence[Any]) -> Exception:
     """NumPy's complaint, with the shapes that it was given and the usual way out."""
     given = ", ".join(
         f"{type(a).__name__.lower()} {a.dtype}{list(a.shape)}" if isinstance(a, (Tensor, np.ndarray)) else repr(a)
@@ -233,15 +286,22 @@ def as_array(x: Any) -> Any:
     return x if isinstance(x, Tensor) else np.asarray(x)
 
 
-def numbers_of(x: Any) -> Array:
+def as_tensor(x: Any) -> Tensor:
+    """A Tensor, which takes Tensors as indices, while an array does not."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def numbers_of(x: Any) -> Any:
     """What NumPy takes `x` for, without the history of a Tensor."""
-    return x._data if isinstance(x, Tensor) else np.asarray(x)
+    if isinstance(x, Tensor):
+        return x.detach() if observer() else x._data
+    return np.asarray(x)
 
 
 def plain(value: Any) -> Any:
     """The same structure of arguments with arrays for Tensors."""
     if isinstance(value, Tensor):
-        return value._data
+        return value.data
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain, value))
     return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
@@ -293,6 +353,9 @@ def backpropagate(
     chosen is exactly 0 (see `_guarded`); a nan that is real stays.
     """
     nodes = history(root, targets)
+    if watching := observer():
+        watching.walked = True
+        return _walk(nodes, root, gradient, targets, record=True)
     again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
     if again and record:  # what is masked now must be masked in the next derivative, too
         return _walk(nodes, root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
@@ -331,7 +394,14 @@ def _walk(
             if g is None:
                 continue
             if function is replayed:
-                value, inside = _replay(args, **kwargs)
+                run, pull = kwargs["run"], kwargs.get("pull")
+                parts = pull(g) if pull and masks is None and not record else None
+                for argument, part in zip(args, parts or (), strict=False):
+                    if part is not None and (wanted is None or argument in wanted):
+                        gradients[argument] = gradients[argument] + part if argument in gradients else part
+                if parts is not None:
+                    continue
+                value, inside = _replay(run, args)
                 nodes += inside
                 gradients[value] = g
                 if wanted is not None:
@@ -367,10 +437,11 @@ def _walk(
     return answers
 
 
-def replayed(*args: Any, run: Function, answer: Any) -> Any:
+def replayed(*args: Any, run: Function, answer: Any, pull: Function | None = None) -> Any:
     """The answer of `run(*args)`, of which only the arguments are remembered: the walk runs it again.
 
     `run` records all that it does with the tracked Tensors among `args`, and works with no others that are tracked.
+    Where `pull(g)` returns the gradients of `args`, there is no need to; it may return None.
     """
     return answer
 
@@ -378,7 +449,7 @@ def replayed(*args: Any, run: Function, answer: Any) -> Any:
 choices.add(replayed)  # for all that the graph shows
 
 
-def _replay(args: Sequence[Any], run: Function, answer: Any) -> tuple[Tensor, list[Tensor]]:
+def _replay(run: Function, args: Sequence[Any]) -> tuple[Tensor, list[Tensor]]:
     """The answer of a replayed call, with its history from `args` on, the oldest first."""
     with recording(True):
         value = run(*args)
@@ -540,7 +611,7 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The array. Assigning replaces it, in the same shape and dtype."""
-        return self._data
+        return self._read() if _observed else self._data
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -557,6 +628,12 @@ class Tensor:
             )
         self._data = array
         self._time = _now()
+
+    def _read(self) -> Array:
+        """The array, for those who look at its numbers."""
+        if watching := observer():
+            watching.read(self)
+        return self._data
 
     @property
     def grad(self) -> Array | None:
@@ -603,10 +680,12 @@ class Tensor:
 
     def item(self) -> Any:
         """The only element as a Python number."""
-        return self._data.item()
+        return self._read().item()
 
     def detach(self) -> Tensor:
         """A Tensor on the same memory that requires no gradient and remembers nothing."""
+        if watching := observer():
+            return watching.detached(self)  # type: ignore[no-any-return]
         return Tensor(self._data)
 
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
@@ -655,7 +734,7 @@ class Tensor:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if self._requires_grad:
             self._refuse("an array")
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self._read(), dtype=dtype, copy=copy)
 
     def _refuse(self, kind: str) -> NoReturn:
         raise TypeError(
@@ -684,19 +763,19 @@ class Tensor:
                 f"a tensor of shape {self.shape} is neither true nor false: say np.any(t) or np.all(t), or, to choose "
                 "element by element, np.where(condition, a, b)."
             )
-        return bool(self._data.item())
+        return bool(self.item())
 
     def __float__(self) -> float:
-        return float(self._data.item()) if not self._requires_grad else self._refuse("a float")
+        return float(self.item()) if not self._requires_grad else self._refuse("a float")
 
     def __int__(self) -> int:
-        return int(self._data.item()) if not self._requires_grad else self._refuse("an int")
+        return int(self.item()) if not self._requires_grad else self._refuse("an int")
 
     def __index__(self) -> int:
-        return self._data.__index__()
+        return self._read().__index__()
 
     def __format__(self, specification: str) -> str:
-        return format(self._data.item(), specification) if specification else str(self)
+        return format(self.item(), specification) if specification else str(self)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -707,10 +786,10 @@ class Tensor:
         return (self[i] for i in range(len(self._data)))
 
     def __contains__(self, value: Any) -> bool:
-        return value in self._data
+        return value in self._read()
 
     def __getitem__(self, index: Any) -> Tensor:
-        return call(getitem, (self, plain(index)))
+        return call(getitem, (self, index if observer() else plain(index)))
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(
@@ -778,7 +857,7 @@ class Tensor:
 
     def tolist(self) -> Any:
         """The numbers as nested lists, without their history."""
-        return self._data.tolist()
+        return self._read().tolist()
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another dtype."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import Function, Tensor, as_array, backpropagate, call, numbers_of, recording, replayed
+from minigrad.tensor import Function, Tensor, as_array, backpropagate, call, numbers_of, observer, recording, replayed
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
@@ -183,6 +183,8 @@ def checkpoint(f: Function) -> Function:
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if observer():
+            return f(*args, **kwargs)
         leaves, rebuild = _flatten((args, kwargs))
         tracked = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
 
@@ -199,7 +201,9 @@ def checkpoint(f: Function) -> Function:
         if not isinstance(answer, Tensor):
             return answer
         outside = _closed_over(answer, set(inputs), start)
-        return call(replayed, [*(leaves[i] for i in tracked), *outside], {"run": run, "answer": answer.data})
+        return call(
+            replayed, [*(leaves[i] for i in tracked), *outside], {"run": run, "answer": answer.data, "pull": None}
+        )
 
     return wrapper
 
@@ -240,7 +244,9 @@ class _Trace:
             raise TypeError(f"argnums={argnums} names one argument twice: name each once")
         chosen = [args[position] for position in positions]
         given, self.rebuild = _flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
-        self.nested = _inside.get() or any(isinstance(leaf, Tensor) for leaf in given)
+        watching = observer()
+        plain = watching.arrays if watching else ()
+        self.nested = _inside.get() or any(isinstance(leaf, Tensor) and leaf not in plain for leaf in given)
         self.leaves = [_variable(leaf) for leaf in given]
         tree = self.rebuild(self.leaves)
         arguments = list(args)
@@ -285,22 +291,26 @@ def _gradients(value: Tensor, g: Any, leaves: list[Tensor], record: bool) -> lis
     if value.requires_grad:
         g = g.astype(value.dtype) if isinstance(g, Tensor) else np.asarray(g, value.dtype)
         answers = backpropagate(value, g, frozenset(leaves), record)
-    return [answers.get(leaf, np.zeros_like(leaf.data)) for leaf in leaves]
+    return [answers.get(leaf, np.zeros(leaf.shape, leaf.dtype)) for leaf in leaves]
 
 
 def _variable(x: Any) -> Tensor:
     """A tensor of one's own to differentiate by, which remembers the Tensor that it stands for."""
-    if isinstance(x, Tensor) and x.requires_grad:
+    numbers = numbers_of(x)
+    if isinstance(x, Tensor) and (x.requires_grad or isinstance(numbers, Tensor)):
         with recording(True):
-            return call(np.positive, (x,))
-    return Tensor(numbers_of(x), requires_grad=True)
+            variable = call(np.positive, (x,))
+        variable._requires_grad = True
+        return variable
+    return Tensor(numbers, requires_grad=True)
 
 
 def _out(x: Any, as_tensor: bool) -> Any:
     """An array of one's own: rules may hand the same memory, or a read-only view of it, to several arguments."""
     if as_tensor:
         return x if isinstance(x, Tensor) else Tensor(x)
-    return np.array(numbers_of(x))
+    numbers = numbers_of(x)  # a Tensor where they are traced
+    return numbers if isinstance(numbers, Tensor) else np.array(numbers)
 
 
 # -------------------------------------------------------------------------------------------------- structures

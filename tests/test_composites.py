@@ -540,7 +540,10 @@ def shown(value: Any) -> Any:
     return mg.Tensor(value) if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" else value
 
 
-@pytest.mark.parametrize("function", sorted(constants, key=name_of), ids=name_of)
+of_numpy = [f for f in constants if "minigrad" not in str(getattr(f, "__module__", ""))]
+
+
+@pytest.mark.parametrize("function", sorted(of_numpy, key=name_of), ids=name_of)
 def test_constants_see_arrays(function: Callable[..., Any]) -> None:
     """A function without derivative answers as NumPy does, with no Tensor in the answer."""
     args = seen.get(function) or (X, X)[: function.nin if isinstance(function, np.ufunc) else 2]

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from minigrad.nn import functional, init
 from minigrad.nn.module import Module, note_output
 from minigrad.tensor import Tensor
+from minigrad.trace import draw
 
 
 class Linear(Module):
@@ -112,7 +113,7 @@ class Dropout(Module):
     def forward(self, x: Any) -> Any:
         if not self.training or self.p == 0:
             return x
-        keep = self.rng.random(x.shape, np.float32) >= self.p
+        keep = draw(self.rng.random, x.shape, np.float32) >= self.p
         return x * (keep / x.dtype.type(1 - self.p))
 
 

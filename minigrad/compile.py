@@ -1,0 +1,684 @@
+"""Compile: a function of Tensors as the straight-line NumPy program that an expert would have written by hand.
+
+    trace       run the function once, and its backward pass with it; everything is recorded (`minigrad.trace`)
+    Graph       the calls, sorted as they were made; built with constants folded, common calls shared and identities
+                applied, and without what nothing depends on
+    Plan        which memory every array goes into: buffers that are made once, and used again when their array is dead
+    Writer      the program as Python source, a call a line
+    Program     the source at work, for one signature: shapes, dtypes, modes
+    Compiled    what the user holds: it looks up the program for the arguments, or traces anew
+
+A compiled call is one call in the graph of whoever uses it. Its program knows the way back; for higher derivatives, and
+where a nan may have come from a branch that was not chosen, the function itself is run again (`tensor.replayed`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from keyword import iskeyword
+from operator import getitem
+from typing import Any
+
+import numpy as np
+
+from minigrad.tensor import (
+    Array,
+    Function,
+    Tensor,
+    backpropagate,
+    call,
+    history,
+    is_recording,
+    name_of,
+    observed,
+    recording,
+    replayed,
+)
+from minigrad.trace import Trace, current, draw, drawing_again, leaves, numbers
+from minigrad.transforms import _flatten
+
+# ------------------------------------------------------------------------------------------------------- the graph
+
+
+class Value:
+    """An array of the program: an input, a constant, or what a call makes of others."""
+
+    __slots__ = ("args", "data", "dtype", "function", "kwargs", "name", "shape")
+
+    def __init__(self, like: Any, function: Function | None = None, args: Any = (), kwargs: Any = None) -> None:
+        self.shape, self.dtype = like.shape, like.dtype
+        self.function, self.args, self.kwargs = function, args, kwargs or {}
+        self.data: Array | None = None  # of a constant
+        self.name = ""
+
+    def operands(self) -> list[Value]:
+        """The values that it is made of."""
+        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Value)]
+
+
+class Graph:
+    """Values by the Tensors that were traced; what can be said more simply is never made."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.values: dict[Tensor, Value] = {}
+        self.inputs: list[Tensor] = []
+        self.order: list[Value] = []
+        self.known: dict[Any, Value] = {}
+
+    def add(self, roots: Iterable[Tensor]) -> list[Value]:
+        """The values of some Tensors, with all that they are made of."""
+        roots = list(roots)
+        found, stack = set(roots), list(roots)
+        while stack:
+            for leaf in leaves((stack.pop().args, ())):
+                if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
+                    found.add(leaf)
+                    stack.append(leaf)
+        for tensor in sorted(found, key=lambda tensor: tensor._time):
+            if tensor not in self.values:
+                self.values[tensor] = self.value_of(tensor)
+        return [self.values[root] for root in roots]
+
+    def value_of(self, tensor: Tensor) -> Value:
+        if tensor.function is None:
+            if not self.trace.traced(tensor):
+                return self.constant(tensor._data)
+            self.inputs.append(tensor)
+            return Value(tensor)
+        return self.make(tensor, tensor.function, self.inside(tensor.args), self.inside(tensor.kwargs))
+
+    def inside(self, value: Any) -> Any:
+        """The same structure of arguments with values for Tensors."""
+        if isinstance(value, Tensor):
+            return self.values[value]
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self.inside, value))
+        return {key: self.inside(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def constant(self, data: Array) -> Value:
+        key = (data.shape, data.dtype.str, data.tobytes()) if data.size <= SMALL else id(data)
+        if key not in self.known:
+            self.known[key] = value = Value(data)
+            value.data = data
+        return self.known[key]
+
+    def make(self, like: Any, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Value:
+        """The value of a call: a simpler one that is equal, one that is there, a constant, or a new one."""
+        value = Value(like, function, args, kwargs)
+        if function is draw:
+            self.order.append(value)
+            return value
+        if isinstance(function, np.ufunc) and not function.signature:
+            value = without_broadcasts(value)
+        for identity in identities.get(function, ()):
+            simpler = identity(self, value)
+            if isinstance(simpler, Value) and simpler.shape == value.shape and simpler.dtype == value.dtype:
+                return simpler
+        operands = value.operands()
+        if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
+            plain = _replaced((value.args, value.kwargs), lambda operand: operand.data)
+            with np.errstate(all="ignore"):
+                return self.constant(np.asarray(function(*plain[0], **plain[1])))
+        key = (function, _key(value.args), _key(value.kwargs))
+        if key not in self.known:
+            self.known[key] = value
+            self.order.append(value)
+        return self.known[key]
+
+    def needed(self, results: Iterable[Value]) -> list[Value]:
+        """The calls that these values are made of, in order."""
+        found, stack = set(results), list(results)
+        while stack:
+            for operand in stack.pop().operands():
+                if operand not in found:
+                    found.add(operand)
+                    stack.append(operand)
+        return [value for value in self.order if value in found]
+
+
+SMALL = 64  # elements of a constant that is compared, and folded, by its numbers
+
+
+def _replaced(value: Any, change: Callable[[Value], Any]) -> Any:
+    """The same structure of arguments with something else for each value."""
+    if isinstance(value, Value):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(item, change) for item in value)
+    return {key: _replaced(item, change) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _key(value: Any) -> Any:
+    """Something that is equal for arguments that are equal, for what they are or by what they hold."""
+    if isinstance(value, (list, tuple)):
+        return type(value), tuple(map(_key, value))
+    if isinstance(value, dict):
+        return tuple((key, _key(item)) for key, item in sorted(value.items()))
+    if isinstance(value, slice):
+        return slice, _key((value.start, value.stop, value.step))
+    if value is None or isinstance(value, (bool, int, float, str, np.generic, np.dtype)):
+        return type(value), repr(value)
+    return id(value)
+
+
+# ------------------------------------------------------------------------------------------------------ identities
+# Each is shown a value before it is made, and returns one that is equal and simpler, or None. What it returns counts
+# only where shape and dtype are the same.
+
+identities: dict[Function, list[Callable[[Graph, Value], Value | None]]] = {}
+
+
+def identity(*functions: Function) -> Callable[[Any], Any]:
+    def register(rule: Any) -> Any:
+        for function in functions:
+            identities.setdefault(function, []).append(rule)
+        return rule
+
+    return register
+
+
+@identity(np.positive, np.copy, np.ndarray.astype, np.reshape, np.broadcast_to, np.squeeze, np.expand_dims)
+def of_the_same_shape(graph: Graph, value: Value) -> Any:
+    return value.args[0]
+
+
+@identity(np.negative)
+def twice_negative(graph: Graph, value: Value) -> Any:
+    x = value.args[0]
+    return x.args[0] if _made_by(x, np.negative) else None
+
+
+@identity(np.transpose)
+def twice_transposed(graph: Graph, value: Value) -> Any:
+    x = value.args[0]
+    reversing = all(len(y.args) == 1 or y.args[1] is None for y in (x, value)) if _made_by(x, np.transpose) else False
+    return x.args[0] if reversing else None
+
+
+@identity(np.multiply, np.divide)
+def times_one(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return x if _number(y) == 1 else y if _number(x) == 1 and value.function is np.multiply else None
+
+
+@identity(np.add, np.subtract)
+def plus_zero(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return x if _number(y) == 0 else y if _number(x) == 0 and value.function is np.add else None
+
+
+@identity(np.add)
+def twice(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return graph.make(value, np.multiply, (x, 2.0), {}) if x is y and x.dtype.kind == "f" else None
+
+
+@identity(np.multiply)
+def two_factors(graph: Graph, value: Value) -> Any:
+    """a * (b * x) is (a * b) * x, to the last bit where one of them is a power of two."""
+    for factor, product in (value.args, value.args[::-1]):
+        if _number(factor) is not None and _made_by(product, np.multiply):
+            for other, x in (product.args, product.args[::-1]):
+                a, b = _number(factor), _number(other)
+                if b is not None and 0.5 in (abs(math.frexp(a)[0]), abs(math.frexp(b)[0])) and isinstance(x, Value):
+                    scale = np.asarray(a, value.dtype) * np.asarray(b, value.dtype)
+                    return graph.make(value, np.multiply, (x, graph.constant(np.asarray(scale))), {})
+    return None
+
+
+def _made_by(x: Any, function: Function) -> bool:
+    return isinstance(x, Value) and x.function is function
+
+
+def _number(x: Any) -> Any:
+    """The number, of a number or of a constant that is the same number everywhere; else None."""
+    if isinstance(x, Value) and x.data is not None and x.data.size and x.dtype.kind in "iuf":
+        first = x.data.flat[0]
+        return first.item() if np.all(x.data == first) else None
+    return x if type(x) in (int, float) else None
+
+
+def without_broadcasts(value: Value) -> Value:
+    """The same call of a ufunc on operands that it broadcasts itself."""
+    args = list(value.args)
+    for i, x in enumerate(args):
+        if _made_by(x, np.broadcast_to):
+            shorter = [*args[:i], x.args[0], *args[i + 1 :]]
+            if np.broadcast_shapes(*map(np.shape, shorter)) == value.shape:
+                args = shorter
+    return Value(value, value.function, tuple(args), value.kwargs)
+
+
+# -------------------------------------------------------------------------------------------------------- the plan
+# A value lies in memory of its own, or in that of an argument. Whether a function returns a view may depend on strides,
+# so all but those that are known to make something new are taken for views.
+
+NEW = {np.sum, np.where, np.matmul, np.inner, np.max, np.min, np.prod, np.concatenate}
+
+
+def is_new(value: Value) -> bool:
+    """Whether the value never shares memory with what it is made of."""
+    return isinstance(value.function, np.ufunc) or value.function in NEW
+
+
+def takes_out(value: Value) -> bool:
+    """Whether the call can be told where to write its answer."""
+    if value.function in (np.matmul, np.inner):
+        return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
+    if value.function is np.sum:
+        return not value.kwargs and value.args[0].dtype == value.dtype
+    ufunc = value.function
+    return isinstance(ufunc, np.ufunc) and ufunc.nout == 1 and not ufunc.signature and not value.kwargs
+
+
+class Plan:
+    """Which buffer every call writes to. `calls` are in order; `kept` are values that leave the program."""
+
+    def __init__(self, calls: Sequence[Value], kept: Iterable[Value]) -> None:
+        self.buffers: list[tuple[tuple[int, ...], Any]] = []
+        self.place: dict[Value, int] = {}
+        leaving = set(kept)
+        owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie
+        last: dict[Value, int] = {}
+        for i, value in enumerate(calls):
+            used = set().union(*(owners.get(x, {x}) for x in value.operands()))
+            owners[value] = {value} if is_new(value) else {value} | used
+            last.update(dict.fromkeys(used | {value}, i))
+        for value in leaving:
+            last.update(dict.fromkeys(owners.get(value, ()), len(calls)))
+        free: dict[Any, list[int]] = {}
+        for i, value in enumerate(calls):
+            kind = value.shape, value.dtype
+            used = set().union(*(owners.get(x, {x}) for x in value.operands()))
+            dying = [x for x in calls[:i] if x in used and x in self.place and last[x] == i]
+            if takes_out(value) and value not in leaving:
+                here = [x for x in dying if (x.shape, x.dtype) == kind] if in_place(value) else []
+                if here:
+                    dying.remove(here[0])
+                    self.place[value] = self.place[here[0]]
+                elif free.get(kind):
+                    self.place[value] = free[kind].pop()
+                else:
+                    self.place[value] = len(self.buffers)
+                    self.buffers.append(kind)
+                if last[value] == i:
+                    dying.append(value)
+            for x in dying:
+                free.setdefault((x.shape, x.dtype), []).append(self.place[x])
+
+
+def in_place(value: Value) -> bool:
+    """Whether the call may write over an operand: element by element it reads before it writes."""
+    return isinstance(value.function, np.ufunc) and not value.function.signature
+
+
+# ------------------------------------------------------------------------------------------------------ the source
+
+
+class Writer:
+    """The lines of a program, and what their names stand for."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.names: dict[str, Any] = {"np": np}
+        self.of: dict[int, str] = {}  # names by the id of what they stand for
+        self.count = 0
+
+    def global_name(self, thing: Any, wish: str) -> str:
+        """A global name of the program for a function or a constant."""
+        if id(thing) not in self.of:
+            name, i = wish, 1
+            while name in self.names:
+                name, i = f"{wish}_{i}", i + 1
+            self.names[name], self.of[id(thing)] = thing, name
+        return self.of[id(thing)]
+
+    def function(self, function: Function) -> str:
+        name = re.sub(r"\W+", "_", name_of(function).removeprefix("np.")).strip("_")
+        return self.global_name(function, name if name.isidentifier() and not iskeyword(name) else "f")
+
+    def text(self, value: Any) -> str:
+        """An argument as one would write it."""
+        if isinstance(value, Value):
+            return value.name if value.data is None else self.global_name(value.data, "c")
+        if isinstance(value, tuple):
+            return f"({', '.join(map(self.text, value))}{',' if len(value) == 1 else ''})"
+        if isinstance(value, list):
+            return f"[{', '.join(map(self.text, value))}]"
+        if isinstance(value, slice):
+            return f"slice({self.text(value.start)}, {self.text(value.stop)}, {self.text(value.step)})"
+        if value is None or value is ... or type(value) in (bool, int, str):
+            return "..." if value is ... else repr(value)
+        if type(value) is float and math.isfinite(value):
+            return repr(value)
+        return self.global_name(value, "c")
+
+    def line(self, value: Value) -> str:
+        """The line that computes a value."""
+        self.count += 1
+        value.name = f"t{self.count}"
+        where = f"b{self.plan.place[value]}" if value in self.plan.place else None
+        return f"{value.name} = {self.call(value, where)}".ljust(60) + f"  # {value.dtype} {value.shape}"
+
+    def call(self, value: Value, out: str | None) -> str:
+        function, args, kwargs = value.function, value.args, value.kwargs
+        assert function is not None
+        if function is getitem:
+            return f"{self.text(args[0])}[{self.text(args[1])}]"
+        if function is draw:
+            function, args = args[0], args[1:]
+        if function is np.transpose and not kwargs and (len(args) == 1 or args[1] is None):
+            return f"{self.text(args[0])}.T"
+        if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
+            x, y = map(self.text, args)
+            return f"{self.function(np.dot)}({x}, {y}{'.T' if function is np.inner else ''}{f', {out}' if out else ''})"
+        if function is np.sum and out:
+            axis, keepdims = args[1] if len(args) > 1 else None, len(args) > 4 and args[4]
+            rest = f", axis={self.text(axis)}, out={out}" + (", keepdims=True" if keepdims else "")
+            return f"{self.function(np.add.reduce)}({self.text(args[0])}{rest})"
+        if isinstance(function, np.ufunc) and function is not np.ldexp:
+            args = [self.operand(x, value) for x in args]
+        parts = [*map(self.text, args), *(f"{key}={self.text(item)}" for key, item in kwargs.items())]
+        if out:
+            parts.append(f"out={out}")
+        return f"{self.function(function)}({', '.join(parts)})"
+
+    def operand(self, x: Any, value: Value) -> Any:
+        """Numbers as arrays of no axes, which NumPy takes up faster."""
+        if type(x) not in (int, float):
+            return x
+        dtype = np.result_type(*(y.dtype if hasattr(y, "dtype") else y for y in value.args))
+        constant = Value(np.asarray(x, dtype))
+        constant.data = self.number(x, dtype)
+        return constant
+
+    def number(self, x: Any, dtype: Any) -> Array:
+        numbers: dict[Any, Array] = self.names.setdefault("_numbers", {})
+        return numbers.setdefault((repr(x), dtype), np.asarray(x, dtype))
+
+
+def source_of(
+    title: str,
+    inputs: Sequence[Value],
+    forward: Sequence[Value],
+    outputs: Sequence[Value],
+    draws: Sequence[Value],
+    seeds: Sequence[Value],
+    backward: Sequence[Value],
+    gradients: Sequence[Value],
+) -> tuple[str, dict[str, Any]]:
+    """The source of a program, and the functions and constants that it names."""
+    plan = Plan([*forward, *backward], [*outputs, *draws, *gradients])
+    writer = Writer(plan)
+    first = [writer.line(value) for value in forward]
+    before = {*inputs, *forward}
+    seed = [value.name for value in seeds]
+    saved = list(dict.fromkeys(x for v in (*backward, *gradients) for x in (*v.operands(), v) if x in before))
+    second = [writer.line(value) for value in backward]
+    handed: set[Value] = set()
+
+    def leaving(value: Value) -> str:
+        """The value, or a copy where its memory is not the caller's alone."""
+        own = value.function is not None and is_new(value) and value not in handed
+        handed.add(value)
+        return writer.text(value) if own else f"np.array({writer.text(value)})"
+
+    def pack(names: Iterable[str]) -> str:
+        return "(" + "".join(f"{name}, " for name in names).rstrip(" ") + ")"
+
+    buffers = [f"b{i}" for i in range(len(plan.buffers))]
+    unpack = [f"{', '.join(buffers)}, = buffers"] if buffers else []
+    names = [value.name for value in inputs]
+    groups = map(leaving, outputs), map(writer.text, draws), (value.name for value in saved)
+    answer = f"return {', '.join(pack(group) for group in groups)}"
+    lines = [f"def forward({', '.join(['buffers', *names])}):", *_indented([*unpack, *first, answer])]
+    if gradients:
+        unpack += [f"{', '.join(v.name for v in saved)}, = saved"] if saved else []
+        handed.clear()
+        answer = f"return {pack(map(leaving, gradients))}"
+        lines += [
+            "",
+            "",
+            f"def backward({', '.join(['buffers', 'saved', *seed])}):",
+            *_indented([*unpack, *second, answer]),
+        ]
+    made = [f"np.empty({shape}, np.{dtype})," for shape, dtype in plan.buffers]
+    head = [f'"""{title}"""', "", "", "def workspace():", *_indented(["return [", *_indented(made), "]"]), "", ""]
+    return "\n".join([*head, *lines]) + "\n", writer.names
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return ["    " + line for line in lines]
+
+
+# ----------------------------------------------------------------------------------------------------- the program
+
+
+class Program:
+    """A function at work for one signature of its arguments `flat`, of which those at `positions` are inputs."""
+
+    def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function, positions: list[int], unit: bool) -> None:
+        self.positions, self.unit = positions, unit
+        self.outgrown = False  # it has met a gradient of its answer that is not 1, which it takes for granted
+        self.tensors = [i for i in positions if isinstance(flat[i], Tensor)]
+        trace, filled = Trace(), list(flat)
+        for i in positions:
+            tracked = isinstance(flat[i], Tensor) and flat[i]._requires_grad
+            filled[i] = trace.variable(numbers(flat[i]), tracked, not isinstance(flat[i], Tensor))
+        variables = [filled[i] for i in positions]
+        args, kwargs = rebuild(filled)
+        with observed(trace), np.errstate(all="ignore"):
+            answers, self.rebuild = _flatten(f(*args, **kwargs))
+        self.answers = [None if isinstance(x, Tensor) else x for x in answers]  # those that are not computed
+        self.places = [k for k, x in enumerate(answers) if isinstance(x, Tensor)]
+        outputs = [x for x in answers if isinstance(x, Tensor)]
+        self.kinds = [x not in trace.arrays for x in outputs]
+        self.doubtful = trace.walked and trace.chose
+        targets = [_tracked_leaves(trace, output) for output in outputs]
+        seeds, gradients = self.walk(trace, outputs, targets)
+        trace.restore()
+
+        graph = Graph(trace)
+        results = graph.add([*variables, *seeds, *outputs, *trace.draws, *gradients])
+        self.closed = [tensor for tensor in graph.inputs if tensor not in {*variables, *seeds}]
+        self.flags, self.modes = [tensor._requires_grad for tensor in self.closed], trace.modes
+        inputs = [graph.values[tensor] for tensor in (*variables, *self.closed)]
+        for i, value in enumerate(inputs):
+            value.name = f"x{i}"
+        given = [graph.values[seed] for seed in seeds]
+        for value in given:
+            value.name = "g"
+        results = results[len(variables) + len(seeds) :]
+        n, m = len(outputs), len(outputs) + len(trace.draws)
+        forward = graph.needed(results[:m])
+        backward = [value for value in graph.needed(results[m:]) if value not in set(forward)]
+        title = getattr(f, "__name__", "program")
+        self.source, names = source_of(title, inputs, forward, results[:n], results[n:m], given, backward, results[m:])
+        exec(builtins.compile(self.source, f"<{title}>", "exec"), names)
+        self.workspace, self.forward = names["workspace"], names["forward"]
+        self.backward: Any = names.get("backward")  # or None, where nothing is tracked
+        self.pool: list[Any] = []
+        places = {tensor: i for i, tensor in enumerate([*(filled[i] for i in self.tensors), *self.closed])}
+        self.targets = [[places[target] for target in some] for some in targets]
+
+    def walk(
+        self, trace: Trace, outputs: list[Tensor], targets: list[list[Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The way back, where one output is tracked: its gradient, when that is an input, and those of its targets."""
+        tracked = [k for k, some in enumerate(targets) if some]
+        if len(tracked) != 1:
+            return [], []
+        root, leaves = outputs[tracked[0]], targets[tracked[0]]
+        self.unit = self.unit and root.shape == ()
+        one = np.ones(root.shape, root.dtype)
+        with observed(trace), recording(True), np.errstate(all="ignore"):
+            g = Tensor(one) if self.unit else trace.variable(one, False, True)
+            answers = backpropagate(root, g, frozenset(leaves), record=True)
+        gradients = [answers[leaf] for leaf in leaves]
+        return [] if self.unit else [g], [x if isinstance(x, Tensor) else Tensor(x) for x in gradients]
+
+    def fits(self) -> bool:
+        """Whether it is still right: the parameters that require a gradient and the modes of modules are the same."""
+        return (
+            not self.outgrown
+            and self.flags == [tensor._requires_grad for tensor in self.closed]
+            and all(module._training == mode for module, mode in self.modes)
+        )
+
+    def __call__(self, f: Function, flat: Sequence[Any], rebuild: Function) -> Any:
+        arrays = [x._data if isinstance(x, Tensor) else x for x in (flat[i] for i in self.positions)]
+        try:
+            buffers = self.pool.pop()
+        except IndexError:
+            buffers = self.workspace()
+        outputs, draws, saved = self.forward(buffers, *arrays, *[tensor._data for tensor in self.closed])
+
+        tensors = [*(flat[i] for i in self.tensors), *self.closed]
+
+        def run(given: dict[int, Tensor]) -> Any:
+            filled = list(flat)
+            for k, i in enumerate(self.tensors):
+                filled[i] = given.get(k, tensors[k])
+            args, kwargs = rebuild(filled)
+            with drawing_again(draws):
+                return f(*args, **kwargs)
+
+        if self.doubtful and any(np.isnan(output).any() for output in outputs):
+            return run({})  # with masks, where a branch was not chosen
+        pull = None
+        if self.backward is None:
+            self.pool.append(buffers)
+        else:
+            pull = Pull(self, buffers, saved)
+        answers = list(self.answers)
+        for k, output, targets, kind in zip(self.places, outputs, self.targets, self.kinds, strict=True):
+            if targets:
+                again = lambda *some, k=k, targets=targets: np.positive(
+                    _flatten(run(dict(zip(targets, some, strict=True))))[0][k]
+                )
+                answers[k] = call(
+                    replayed, [tensors[i] for i in targets], {"run": again, "answer": output, "pull": pull}
+                )
+            else:
+                answers[k] = Tensor(output) if kind else output
+        return self.rebuild(answers)
+
+
+def _tracked_leaves(trace: Trace, output: Tensor) -> list[Tensor]:
+    """The inputs and parameters that an output has a gradient for."""
+    nodes = history(output) if output._requires_grad else []
+    return [node for node in nodes if node.function is None and trace.traced(node)]
+
+
+class Pull:
+    """The way back of one call. It works once, since it writes over what the forward pass has left."""
+
+    __slots__ = ("buffers", "program", "saved")
+
+    def __init__(self, program: Program, buffers: list[Array], saved: tuple[Any, ...]) -> None:
+        self.program, self.buffers = program, buffers
+        self.saved: tuple[Any, ...] | None = saved
+
+    def __call__(self, g: Array) -> list[Any] | None:
+        """The gradients of the tensors of the call, for the gradient of its answer; None where they cannot be had."""
+        program = self.program
+        if self.saved is None:
+            return None
+        if program.unit and g.item() != 1:
+            program.outgrown = True
+            return None
+        saved, self.saved = self.saved, None
+        parts: list[Any] = program.backward(self.buffers, saved, *(() if program.unit else (g,)))
+        program.pool.append(self.buffers)
+        return parts
+
+    def __del__(self) -> None:
+        if self.saved is not None:
+            self.program.pool.append(self.buffers)
+
+
+# --------------------------------------------------------------------------------------------------- what users hold
+
+
+class Compiled:
+    """A function that runs as a NumPy program; see `compile`."""
+
+    def __init__(self, f: Function) -> None:
+        functools.update_wrapper(self, f)
+        self.f, self.name = f, getattr(f, "__name__", "program")
+        self.programs: dict[Any, list[Program]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current():
+            return self.f(*args, **kwargs)
+        if kwargs or not all(type(x) in _ARRAYS for x in args):
+            flat, rebuild = _flatten((args, kwargs))
+            structure: Any = _structure((args, kwargs))
+        else:
+            flat, rebuild, structure = list(args), _positional, None
+        key = (structure, is_recording(), *map(_signature, flat))
+        programs = self.programs.get(key)
+        if programs is None:
+            programs = self.programs[key] = []
+        for program in programs:
+            if program.fits():
+                break
+        else:
+            program = self.traced(programs, flat, rebuild)
+        return program(self.f, flat, rebuild)
+
+    def traced(self, programs: list[Program], flat: Sequence[Any], rebuild: Function) -> Program:
+        unit = not any(program.outgrown for program in programs)
+        count = sum(map(len, self.programs.values()))
+        if count == MANY:
+            warnings.warn(
+                f"{self.name} was traced {count} times, for so many shapes, dtypes, modes and values of arguments "
+                "that are no arrays: each costs milliseconds. Give numbers as arrays, and batches of one size.",
+                stacklevel=3,
+            )
+        positions = [i for i, x in enumerate(flat) if isinstance(x, (np.ndarray, np.generic, Tensor))]
+        program = Program(self.f, flat, rebuild, positions, unit)
+        programs[:] = [old for old in programs if not old.outgrown] + [program]
+        return program
+
+    @property
+    def source(self) -> str:
+        """The program that was made last."""
+        programs = [program for group in self.programs.values() for program in group]
+        if not programs:
+            raise RuntimeError("there is no program yet: it is made at the first call, for the shapes that it sees")
+        return programs[-1].source
+
+
+MANY = 16  # programs of one function that are worth a warning
+_ARRAYS = {np.ndarray, Tensor}
+
+
+def _positional(leaves: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    return leaves, {}
+
+
+def _signature(x: Any) -> Any:
+    """What a program depends on in a leaf of the arguments."""
+    if type(x) is Tensor:
+        return x._data.shape, x._data.dtype, x._requires_grad
+    if isinstance(x, (np.ndarray, np.generic)):
+        return x.shape, x.dtype
+    if isinstance(x, (bool, int, float, str)):
+        return type(x), x
+    return id(x)
+
+
+def _structure(tree: Any) -> Any:
+    flat, _ = _flatten(tree)
+    return repr(_flatten(tree)[1](["*"] * len(flat)))
+
+
+def compile(f: Function) -> Compiled:
+    return Compiled(f)

@@ -1,0 +1,372 @@
+"""Compiled functions give what eager ones give, whatever they are made of."""
+
+import copy
+import gc
+import itertools
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import arguments, in_every_dtype
+from hypothesis import given
+from test_composites import cases as composite_cases
+from test_linalg import cases as linalg_cases
+from test_linalg import spellings
+from test_rules import cases
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.tensor import name_of
+from minigrad.testing import programs
+from minigrad.trace import TraceError, leaves
+
+every_case = {**cases, **linalg_cases, **composite_cases, **spellings}
+
+
+def weighted(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A number that depends on all that a function returns, in a way that is different for each."""
+
+    def total(*args: Any) -> Any:
+        answers = f(*args)
+        answers = answers if isinstance(answers, (list, tuple)) else [answers]
+        parts = [np.sum(np.cos(np.arange(np.size(a)).reshape(np.shape(a))) * a) for a in answers]
+        return sum(parts[1:], parts[0])
+
+    return total
+
+
+def run(f: Callable[..., Any], args: list[Any]) -> tuple[np.ndarray, list[np.ndarray]]:
+    tensors = [mg.Tensor(a, requires_grad=True) for a in args]
+    answer = f(*tensors)
+    answer.backward()
+    return answer.data, [t.grad for t in tensors]
+
+
+def assert_same(f: Callable[..., Any], args: list[Any], rounding: float = 16) -> None:
+    """Value and gradients of a compiled function equal the eager ones, in the first call and in the next."""
+    compiled = mg.compile(f)
+    with np.errstate(all="ignore"):
+        for scale in (1, 1.01):
+            given = [np.asarray(a * scale, a.dtype) for a in args]
+            (value, gradients), (expected, wanted) = run(compiled, given), run(f, given)
+            for a, b in zip([value, *gradients], [expected, *wanted], strict=True):
+                if a is None or b is None:
+                    assert a is b
+                    continue
+                assert a.dtype == b.dtype
+                tolerance = rounding * np.finfo(b.dtype).eps
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.max(np.abs(b), initial=0))
+
+
+SHAPED_BY_NUMBERS = {np.linalg.lstsq, np.piecewise, np.trim_zeros, np.polymul}
+
+
+@pytest.mark.parametrize("function", every_case, ids=name_of)
+def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
+    for case in every_case[function]:
+        for args in itertools.islice(in_every_dtype(arguments(case, 0)), 2):
+            if function in SHAPED_BY_NUMBERS:
+                with pytest.raises(TraceError, match="other numbers"):
+                    mg.compile(case.function)(*map(mg.Tensor, args))
+            else:
+                assert_same(weighted(case.function), args)
+
+
+@given(programs())
+def test_random_programs(program: Any) -> None:
+    assert_same(weighted(program), program.args)
+
+
+# ------------------------------------------------------------------------------------------------------ in practice
+
+
+def network(*sizes: int, seed: int = 0) -> nn.Sequential:
+    rng = np.random.default_rng(seed)
+    return nn.Sequential(
+        *(layer for n, m in itertools.pairwise(sizes) for layer in (nn.Linear(n, m, rng=rng), nn.Tanh()))
+    )
+
+
+def gradients(tensors: list[mg.Tensor]) -> list[Any]:
+    found = [tensor.grad for tensor in tensors]
+    for tensor in tensors:
+        tensor.grad = None
+    return found
+
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((8, 3), np.float32), RNG.random((8, 2), np.float32)
+LABELS = RNG.integers(0, 2, 8)
+LOSSES = {
+    "mse": lambda model: lambda x: nn.mse_loss(model(x), Y),
+    "l1": lambda model: lambda x: nn.l1_loss(model(x), Y),
+    "huber": lambda model: lambda x: nn.huber_loss(model(x), Y),
+    "log": lambda model: lambda x: nn.log_loss(nn.sigmoid(model(x)), Y),
+    "logits": lambda model: lambda x: nn.log_loss_with_logits(model(x), Y),
+    "labels": lambda model: lambda x: nn.cross_entropy(model(x), LABELS),
+    "soft": lambda model: lambda x: nn.cross_entropy(model(x), nn.softmax(Y)),
+    **{
+        activation.__name__: lambda model, activation=activation: lambda x: np.mean(activation(model(x)) * Y)
+        for activation in (nn.relu, nn.leaky_relu, nn.softplus, nn.gelu, nn.softmax, nn.log_softmax, nn.sigmoid)
+    },
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_layers_and_losses_to_the_last_bit(name: str) -> None:
+    model = network(3, 4, 2)
+    loss = LOSSES[name](model)
+    compiled = mg.compile(loss)
+    for x in (X, X + 1):
+        expected = loss(x)
+        expected.backward()
+        wanted = gradients(model.parameters())
+        answer = compiled(x)
+        answer.backward()
+        np.testing.assert_allclose(answer.data, expected.data, rtol=1e-6)
+        for a, b in zip(gradients(model.parameters()), wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-8)
+
+
+def test_parameters_are_read_afresh() -> None:
+    model = network(3, 2)
+    compiled = mg.compile(lambda x: np.sum(model(x)))
+    compiled(X)
+    optimizer = mg.optim.SGD(model.parameters(), lr=0.5)
+    compiled(X).backward()
+    optimizer.step()
+    np.testing.assert_array_equal(compiled(X).data, np.sum(model(X)).data)
+    model[0].weight.data = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(compiled(X).data, np.sum(model(X)).data)
+
+
+def test_arrays_that_are_closed_over_are_read_afresh() -> None:
+    scale = np.ones(3)
+    compiled = mg.compile(lambda x: x * scale)
+    np.testing.assert_array_equal(compiled(np.ones(3)), [1, 1, 1])
+    scale[1] = 5
+    np.testing.assert_array_equal(compiled(np.ones(3)), [1, 5, 1])
+
+
+def test_a_parameter_changed_before_backward_raises() -> None:
+    model = network(3, 2)
+    total = mg.compile(lambda x: np.sum(model(x)))(X)
+    model[0].weight.data = model[0].weight.data + 1
+    with pytest.raises(RuntimeError, match="has been changed"):
+        total.backward()
+
+
+def test_arrays_in_arrays_out() -> None:
+    answer = mg.compile(lambda x: np.sin(x) + 1)(np.zeros(2))
+    assert type(answer) is np.ndarray
+    value, gradient = mg.compile(mg.value_and_grad(lambda x: np.sum(x**2)))(np.array([1.0, 2.0]))
+    assert type(gradient) is np.ndarray
+    assert value == 5
+    np.testing.assert_array_equal(gradient, [2, 4])
+
+
+def test_it_composes_with_what_is_not_compiled() -> None:
+    inner = mg.compile(lambda x: np.sin(x) * x)
+    x = np.array([0.5, 1.5])
+    f = lambda g: lambda x: np.sum(np.exp(g(x * 2)) / 3)
+    plain = lambda x: np.sin(x) * x
+    np.testing.assert_allclose(mg.grad(f(inner))(x), mg.grad(f(plain))(x), rtol=1e-14)
+    np.testing.assert_allclose(mg.hessian(f(inner))(x), mg.hessian(f(plain))(x), rtol=1e-13)
+    np.testing.assert_allclose(mg.compile(f(inner))(x), f(plain)(x), rtol=1e-14)
+    np.testing.assert_allclose(mg.grad(mg.checkpoint(f(inner)))(x), mg.grad(f(plain))(x), rtol=1e-14)
+    third = mg.grad(mg.grad(mg.grad(mg.compile(np.sin))))
+    np.testing.assert_allclose(third(0.3), -np.cos(0.3))
+    with mg.no_grad():
+        assert not inner(mg.Tensor(x, requires_grad=True)).requires_grad
+
+
+def test_a_loss_that_is_scaled_afterwards() -> None:
+    compiled = mg.compile(lambda x: np.sum(x**3))
+    for factor in (2.0, 2.0, 1.0, 5.0):
+        x = mg.Tensor([1.0, 2.0], requires_grad=True)
+        (compiled(x) * factor).backward()
+        np.testing.assert_array_equal(x.grad, factor * np.array([3.0, 12.0]))
+
+
+def test_dropout_draws_what_eager_draws() -> None:
+    def drops(compiled: bool) -> list[np.ndarray]:
+        layer = nn.Dropout(0.5, rng=np.random.default_rng(1))
+        f = mg.compile(layer) if compiled else layer
+        first = [f(X) for _ in range(3)]
+        layer.eval()
+        second = f(X)
+        layer.train()
+        return [*first, second, f(X)]
+
+    for a, b in zip(drops(True), drops(False), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_gradients_of_dropout_belong_to_its_own_draw() -> None:
+    layer = nn.Dropout(0.5, rng=np.random.default_rng(1))
+    compiled = mg.compile(lambda x: np.sum(layer(x) ** 2))
+    for retain in (False, True, False):
+        x = mg.Tensor(np.ones(50), requires_grad=True)
+        total = compiled(x)
+        total.backward(retain_graph=retain)
+        assert np.isclose(np.sum(x.grad) / 2, total.item())
+        if retain:
+            total.backward()
+            assert np.isclose(np.sum(x.grad) / 4, total.item())
+
+
+def test_frozen_parameters_are_part_of_the_signature() -> None:
+    model = network(3, 2)
+    compiled = mg.compile(lambda x: np.sum(model(x)))
+    compiled(X).backward()
+    gradients(model.parameters())
+    weight, bias = model[0].weight, model[0].bias
+    weight.requires_grad = False
+    compiled(X).backward()
+    assert weight.grad is None
+    assert bias.grad is not None
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: x if x > 0 else -x,
+        lambda x: x * float(x),
+        lambda x: x * x.data,
+        lambda x: x * np.asarray(x),
+        lambda x: x * x.item(),
+        lambda x: x * int(x),
+        lambda x: np.arange(3)[x.astype(int)],
+        lambda x: x.reshape(1)[x.reshape(1) > 0],
+        lambda x: x * x.tolist(),
+        lambda x: x * len(np.nonzero(x)),
+    ],
+)
+def test_looking_at_numbers_is_refused(look: Callable[..., Any]) -> None:
+    with pytest.raises(TraceError, match=r"test_compile\.py:\d+: lambda x: .*\n.*other numbers, too"):
+        mg.compile(look)(mg.Tensor(1.0))
+
+
+def test_a_branch_that_was_not_chosen_contributes_nothing() -> None:
+    f = lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(mg.compile(mg.grad(f))(np.array([0.0, 4.0])), [0, 0.25])
+        x = mg.Tensor([0.0, 4.0], requires_grad=True)
+        mg.compile(f)(x).backward()
+    np.testing.assert_array_equal(x.grad, [0, 0.25])
+
+
+# ---------------------------------------------------------------------------------------------------------- hazards
+
+A = np.array([[1.0, 2.0], [3.0, 4.0]])
+HAZARDS = {
+    "one array twice": (lambda x, y: np.sum(x * y + x), [A, A]),
+    "an output that is an input": (lambda x: x, [A]),
+    "an output that is a view": (lambda x: x.T, [A]),
+    "views of one another": (lambda x: [y := np.sin(x), y.T, y[0]], [A]),
+    "an output twice": (lambda x: [y := np.exp(x), y], [A]),
+    "an input that is not used": (lambda x, y: np.sum(x), [A, A]),
+    "nothing in it": (lambda x: np.sum(x), [np.zeros((0, 3))]),
+    "no axes": (lambda x: np.sin(x) * x, [np.array(2.0)]),
+    "strides": (lambda x: np.sum(np.sin(x).reshape(4) * np.arange(4)), [np.arange(16.0).reshape(4, 4)[::2, 1::2]]),
+    "Fortran order": (lambda x: np.sum(np.ravel(x * 2) * np.arange(4) @ np.ones(4)), [np.asfortranarray(A)]),
+    "big endian": (lambda x: np.sum(np.sin(x) @ x), [A.astype(">f8")]),
+    "float16": (lambda x, y: np.sum(x * y), [A.astype(np.float16), A.astype(np.float32)]),
+    "a transpose that is added": (lambda x: np.sum((np.sin(x) + np.sin(x).T) ** 2 * x), [A]),
+    "a transpose of what dies": (lambda x: (y := np.exp(x)) * (y * 2).T - y, [A]),
+    "a constant": (lambda x: [np.sum(x), 3.0, None], [A]),
+    "a structure": (lambda x: {"a": np.sum(x), "b": (x * 2, [x])}, [A]),
+    "a broadcast that is summed": (lambda x: np.sum(np.broadcast_to(np.sum(x, 0), (3, 2)) * x[0]), [A]),
+    "an integer power": (lambda x: np.sum(x**3 + 2**x), [A]),
+}
+
+
+@pytest.mark.parametrize("name", HAZARDS)
+def test_hazards(name: str) -> None:
+    f, args = HAZARDS[name]
+    compiled = mg.compile(f)
+    for _ in range(2):
+        for array in args:
+            array.flags.writeable = False
+        kept = compiled(*args)
+        frozen = copy.deepcopy(kept)
+        compiled(*[np.asarray(a * 2, a.dtype) for a in args])
+        assert repr(kept) == repr(frozen) == repr(f(*args))
+    total = lambda *args: weighted(lambda *args: [x for x in leaves(f(*args)) if isinstance(x, mg.Tensor)])(*args)
+    assert_same(total, args)
+
+
+def test_integers_go_in() -> None:
+    table = mg.Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    compiled = mg.compile(lambda places: np.sum(table[places] ** 2))
+    for places in (np.array([0, 2, 2]), np.array([1, 1, 0])):
+        compiled(places).backward()
+        (gradient,) = gradients([table])
+        np.testing.assert_array_equal(gradient, 2 * table.data * np.bincount(places, minlength=3)[:, None])
+
+
+def test_two_forwards_before_the_first_backward() -> None:
+    compiled = mg.compile(lambda x: np.sum(np.exp(np.sin(x))))
+    x, y = (mg.Tensor(np.full(3, v), requires_grad=True) for v in (0.5, 1.5))
+    first, second = compiled(x), compiled(y)
+    first.backward()
+    second.backward()
+    for t in (x, y):
+        np.testing.assert_allclose(t.grad, np.cos(t.data) * np.exp(np.sin(t.data)))
+
+
+def test_an_error_midway_does_no_harm() -> None:
+    compiled = mg.compile(lambda x: np.linalg.inv(np.exp(x) - 1))
+    good = compiled(A)
+    with pytest.raises(np.linalg.LinAlgError):
+        compiled(np.zeros((2, 2)))
+    np.testing.assert_array_equal(compiled(A), good)
+
+
+def test_threads_share_a_compiled_function() -> None:
+    compiled = mg.compile(lambda x: np.sum(np.tanh(x @ np.ones((50, 50))) ** 2))
+
+    def work(seed: int) -> np.ndarray:
+        x = mg.Tensor(np.random.default_rng(seed).random((50, 50)), requires_grad=True)
+        for _ in range(20):
+            x.grad = None
+            compiled(x).backward()
+        return x.grad
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(work, range(8)))
+    for seed, gradient in enumerate(together):
+        np.testing.assert_array_equal(gradient, work(seed))
+
+
+def test_many_shapes_are_worth_a_warning_once() -> None:
+    compiled = mg.compile(lambda x: np.sum(x))
+    for n in range(16):
+        compiled(np.ones(n))
+    with pytest.warns(UserWarning, match="traced 16 times"):
+        compiled(np.ones(16))
+    for n in range(17, 40):
+        compiled(np.ones(n))
+
+
+def test_memory_does_not_grow() -> None:
+    model = network(3, 4, 2)
+    compiled = mg.compile(lambda x: nn.mse_loss(model(x), Y))
+
+    def train(steps: int) -> int:
+        for _ in range(steps):
+            compiled(X).backward()
+            compiled(X)  # never walked back
+        return tracemalloc.get_traced_memory()[0]
+
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = train(100)
+        assert train(1000) - before < 1000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
