@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 import textwrap
@@ -383,10 +384,10 @@ class Bar(Silent):
 
 
 def _reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
-    """A bar where tqdm is installed and the output is a terminal, else lines."""
+    """A bar where tqdm is installed and the output is a terminal that has a width, else lines."""
     if not progress:
         return Silent()
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and _columns() != 0:
         try:
             from tqdm import tqdm
         except ImportError:
@@ -394,6 +395,14 @@ def _reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
         else:
             return Bar(tqdm, done, epochs, samples)
     return Lines(epochs, samples)
+
+
+def _columns() -> int | None:
+    """How wide the terminal is: 0 where it does not say, and tqdm would show nothing; None where nobody can tell."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return None
 
 
 # ----------------------------------------------------------------------------------------------------- helpers

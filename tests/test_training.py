@@ -569,6 +569,14 @@ def test_lines_where_tqdm_is_missing(monkeypatch):
     assert [line[:9] for line in shown.splitlines()] == ["epoch 1/2", "epoch 2/2"]
 
 
+def test_lines_where_the_terminal_has_no_width(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(Terminal, "fileno", lambda self: 1)
+    monkeypatch.setattr(os, "get_terminal_size", lambda number: os.terminal_size((0, 0)))
+    _, shown = on_a_terminal(network())
+    assert [line[:9] for line in shown.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+
+
 def test_no_progress_no_output(capsys):
     _, shown = on_a_terminal(network(), validation=HELD_OUT, progress=False)
     assert shown == ""
