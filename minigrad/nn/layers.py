@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from minigrad.nn import functional, init
 from minigrad.nn.module import Module, note_output
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, as_array
 
 
 class Linear(Module):
@@ -43,6 +43,7 @@ class Linear(Module):
         self.bias = Tensor(init.uniform((out_features,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
 
     def forward(self, x: Any) -> Any:
+        x = as_array(x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
@@ -94,6 +95,7 @@ class Flatten(Module):
     """All axes but the first made one: from (n, ...) to (n, features)."""
 
     def forward(self, x: Any) -> Any:
+        x = as_array(x)
         return x.reshape((x.shape[0], math.prod(x.shape[1:])))
 
 
