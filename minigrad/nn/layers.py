@@ -121,22 +121,19 @@ class Dropout(Module):
 class Tanh(Module):
     """`minigrad.nn.tanh` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.tanh(x)
+    forward = staticmethod(functional.tanh)
 
 
 class Sigmoid(Module):
     """`minigrad.nn.sigmoid` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.sigmoid(x)
+    forward = staticmethod(functional.sigmoid)
 
 
 class ReLU(Module):
     """`minigrad.nn.relu` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.relu(x)
+    forward = staticmethod(functional.relu)
 
 
 class LeakyReLU(Module):
@@ -152,15 +149,13 @@ class LeakyReLU(Module):
 class Softplus(Module):
     """`minigrad.nn.softplus` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.softplus(x)
+    forward = staticmethod(functional.softplus)
 
 
 class GELU(Module):
     """`minigrad.nn.gelu` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.gelu(x)
+    forward = staticmethod(functional.gelu)
 
 
 class Softmax(Module):
