@@ -121,26 +121,13 @@ def fit(
             while run.epoch < epochs and not run.stopped and not interrupts:
                 sums = dict.fromkeys(names, 0.0)
                 done = 0
-                for step, (x_batch, y_batch) in enumerate(batches(x, y, batch_size=batch_size, rng=run.rng)):
-                    optimizer.zero_grad()
-                    prediction = model(x_batch)
-                    value = loss(prediction, y_batch)
-                    if not isinstance(value, Tensor) or value.size != 1:
-                        raise TypeError(
-                            f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
-                            'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
-                        )
-                    if not math.isfinite(value.item()):
-                        raise _not_finite(value.item(), run, step)
-                    value.backward()
-                    if schedule is not None:
-                        optimizer.lr = schedule(optimizer.steps)
-                    optimizer.step()
-                    sums["loss"] += value.item() * len(x_batch)
+                parts = batches(x, y, batch_size=batch_size, rng=run.rng)
+                for prediction, y_batch, value in _steps(run, loss, parts, schedule):
+                    sums["loss"] += value * len(y_batch)
                     for name, metric in metrics.items():
-                        sums[name] += float(numbers_of(metric(numbers_of(prediction), y_batch))) * len(x_batch)
-                    done += len(x_batch)
-                    report.step(len(x_batch), {name: total / done for name, total in sums.items()})
+                        sums[name] += float(numbers_of(metric(prediction, y_batch))) * len(y_batch)
+                    done += len(y_batch)
+                    report.step(len(y_batch), {name: total / done for name, total in sums.items()})
                     if interrupts:
                         break
                 if done < len(x):
@@ -158,6 +145,28 @@ def fit(
         finally:
             report.close()
     return run.history
+
+
+def _steps(
+    run: Run, loss: Callable[..., Any], parts: Iterable[tuple[Array, ...]], schedule: Schedule | None
+) -> Iterator[tuple[Array, Array, float]]:
+    """Do one step for each part of the data, and tell what was predicted, what was right, and the loss."""
+    for step, (x, y) in enumerate(parts, 1):
+        run.optimizer.zero_grad()
+        prediction = run.model(x)
+        value = loss(prediction, y)
+        if not isinstance(value, Tensor) or value.size != 1:
+            raise TypeError(
+                f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
+                'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
+            )
+        if not math.isfinite(value.item()):
+            raise _not_finite(value.item(), run, step)
+        value.backward()
+        if schedule is not None:
+            run.optimizer.lr = schedule(run.optimizer.steps)
+        run.optimizer.step()
+        yield numbers_of(prediction), y, value.item()
 
 
 def predict(model: Callable[..., Any], x: Any, batch_size: int | None = 256) -> Array:
@@ -450,7 +459,7 @@ def _not_finite(value: float, run: Run, step: int) -> FloatingPointError:
         if bad
         else "all parameters are finite: look at the data and the loss"
     )
-    return FloatingPointError(f"the loss became {value} in epoch {run.epoch + 1}, step {step + 1}; {reason}.")
+    return FloatingPointError(f"the loss became {value} in epoch {run.epoch + 1}, step {step}; {reason}.")
 
 
 def _check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: Any) -> None:
