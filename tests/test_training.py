@@ -214,6 +214,7 @@ def test_data_that_do_not_fit_together(x, y, message):
         ({"validation": X}, TypeError, "validation=array.*; wanted a pair"),
         ({"metrics": mg.accuracy}, TypeError, r"metrics=<.*accuracy.*; wanted functions \(prediction, y\) in a list"),
         ({"metrics": "accuracy"}, TypeError, "metrics='accuracy'; wanted functions"),
+        ({"metrics": nn.Sequential()}, TypeError, "metrics=Sequential.*; wanted functions"),
         ({"metrics": {"score": 1.0}}, TypeError, "metrics=dict_values.*; wanted functions"),
         ({"schedule": 0.1}, TypeError, "schedule=0.1; wanted a function from the number of steps"),
         ({"callbacks": print}, TypeError, "callbacks=<built-in function print>; wanted functions of the Run in a list"),
