@@ -159,20 +159,24 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
 
 _PICKLE_STEPS = 1_000  # the digits take about 150
 _PICKLE_OPCODES = re.compile(  # none that hashes (nested tuples can take for ever) or sets memory aside
-    "PROTO|FRAME|STOP|MARK|(EMPTY_)?TUPLE[123]?|NONE|NEW(TRUE|FALSE)|INT|BININT[12]?|LONG1|(SHORT_)?BINSTRING|BINGET|BINPUT"
-    "|(SHORT_)?BINUNICODE|(SHORT_)?BINBYTES|MEMOIZE|(STACK_)?GLOBAL|REDUCE|BUILD"
+    "PROTO|FRAME|STOP|MARK|(EMPTY_)?TUPLE[123]?|NONE|NEW(TRUE|FALSE)|INT|BININT[12]?|LONG1?|(SHORT_)?BINSTRING|UNICODE"
+    "|(SHORT_)?BINUNICODE|(SHORT_)?BINBYTES|BYTEARRAY8|(BIN)?(GET|PUT)|MEMOIZE|(STACK_)?GLOBAL|REDUCE|BUILD"
 )
 _PICKLE_NAMES = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.numeric", "_frombuffer"),  # in protocol 5
+    ("numpy._core.numeric", "_frombuffer"),
     ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2
 }
 
 
 class _Program(io.BytesIO):
     def readline(self, size: int | None = -1) -> bytes:
+        if self.getbuffer()[self.tell() - 1] == ord("V"):  # text, as protocol 0 writes it: the pixels
+            return super().readline()
         return super().readline(200)  # a name or a number: pickletools parses and prints what it finds in a line
 
 
@@ -205,8 +209,9 @@ def _from_pickle(path: Path) -> tuple[Digits, Digits]:
     if len(data) > MAX_BYTES:
         _refuse(path, f"unpacks to more than {MAX_BYTES:,} bytes", "fewer")
     program = _Program(data)
-    for step, (opcode, _, position) in enumerate(pickletools.genops(program)):  # lists the opcodes and runs none
-        if step == _PICKLE_STEPS or not _PICKLE_OPCODES.fullmatch(opcode.name):
+    for step, (opcode, argument, position) in enumerate(pickletools.genops(program)):  # lists the opcodes and runs none
+        far = opcode.name == "PUT" and (argument or 0) > _PICKLE_STEPS  # the memo would grow up to there
+        if step == _PICKLE_STEPS or far or not _PICKLE_OPCODES.fullmatch(opcode.name):
             _refuse(path, f"is a pickle that does more at byte {position} ({opcode.name})", "tuples of NumPy arrays")
     program.seek(0)
     tree = _ArrayUnpickler(program, encoding="latin1").load()  # in Python 2, bytes were strings
@@ -229,6 +234,9 @@ def _pickled_digits(node: object, source: str) -> Digits:
 
 def _pickled_array(node: object, source: str) -> NDArray[Any]:
     match node:
+        case _Recorder("_frombuffer", (data, dtype, shape, order)):  # protocol 5; the others make first and fill then
+            node = _Recorder("_reconstruct", (), (1, shape, dtype, order == "F", data))
+    match node:
         case _Recorder(
             "_reconstruct",
             _,
@@ -237,7 +245,7 @@ def _pickled_array(node: object, source: str) -> NDArray[Any]:
             match data:
                 case str(text) | _Recorder("encode", (str(text), *_)):
                     data = text.encode("latin1")
-            if isinstance(data, bytes):
+            if isinstance(data, (bytes, bytearray)):
                 return _read_array(io.BytesIO(data).read, np.dtype(order + code), shape, source, bool(fortran))
     _refuse(source, "is something else", "a pickled NumPy array of numbers")
 
@@ -258,9 +266,13 @@ def one_hot(labels: ArrayLike, classes: int | None = None, dtype: DTypeLike = np
         raise ValueError("one_hot got no labels; wanted at least one to count the classes. Pass classes=.")
     if labels.size and labels.dtype.kind not in "ui":
         raise TypeError(f"one_hot got {labels.dtype} labels; wanted integers. Convert with labels.astype(int).")
+    if labels.size and labels.min() < 0:
+        raise ValueError(
+            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted none below 0. Renumber them."
+        )
     if classes is None:
         classes = int(labels.max()) + 1
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+    if labels.size and labels.max() >= classes:
         raise ValueError(
             f"one_hot got labels from {labels.min()} to {labels.max()}; wanted 0 to {classes - 1}. "
             "Renumber the labels, or pass a larger classes=."

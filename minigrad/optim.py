@@ -273,7 +273,7 @@ def _fraction(**options: float) -> None:
             raise ValueError(f"{name}={value}: it must be at least 0 and below 1")
 
 
-def _at_least_one(**options: int) -> None:
+def at_least_one(**options: int) -> None:
     for name, value in options.items():
         if value < 1:
             raise ValueError(f"{name}={value}: it must be at least 1")
@@ -311,7 +311,7 @@ def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
     >>> [step_schedule(1.0, every=2, gamma=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    _at_least_one(every=every)
+    at_least_one(every=every)
     return lambda step: lr * gamma ** (step // every)
 
 
@@ -326,7 +326,7 @@ def cosine_schedule(lr: float, steps: int, final: float = 0.0) -> Schedule:
     >>> [cosine_schedule(1.0, steps=2)(step) for step in range(4)]
     [1.0, 0.5, 0.0, 0.0]
     """
-    _at_least_one(steps=steps)
+    at_least_one(steps=steps)
     return lambda step: _cosine(lr, final, min(step / steps, 1))
 
 
@@ -347,7 +347,7 @@ def one_cycle_schedule(
 
     It starts at max_lr / start_factor and ends, at the last step, at that divided by `final_factor`.
     """
-    _at_least_one(steps=steps)
+    at_least_one(steps=steps)
     _fraction(rise=rise)
     start = max_lr / start_factor
     peak = rise * steps - 1

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,11 +32,12 @@ from minigrad.nn.module import (
     load_arrays,
     load_state_dict,
     named_parameters,
+    parameters,
     save_arrays,
     state_dict,
     walk,
 )
-from minigrad.optim import Optimizer, Schedule
+from minigrad.optim import Optimizer, Schedule, at_least_one
 from minigrad.tensor import Array, Tensor, no_grad, numbers_of
 
 Metric: TypeAlias = Callable[[Array, Array], Any]
@@ -96,46 +99,35 @@ def fit(
     are shuffled in every epoch, by `seed`. `metrics` are functions (prediction, y) -> number, by name or in a list;
     "val_" stands before the names of what is measured on `validation`. `schedule` gives the learning rate before each
     step. `callbacks` are called with the `Run` after each epoch; where they have methods `start(run)` and
-    `finish(run)`, these are called too. Ctrl-C stops after the current step, and a second one at once.
+    `finish(run)`, these are called too, and all that have started finish, also after an error. Ctrl-C stops after the
+    current step, and a second one at once.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. The same seed, model
     and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss that is nan or
     infinite.
     """
-    x, y = _samples(data)
+    _check_parts(model, loss, optimizer, epochs, schedule)
+    x, y = _samples("data", data)
+    validation = None if validation is None else _samples("validation", validation)
     metrics = _named(metrics)
+    callbacks = _functions("callbacks", callbacks, "functions of the Run in a list")
     names = ["loss", *metrics]
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # it keeps the others' state
     run = Run(model, optimizer, np.random.default_rng(seed), history, ordered)
-    for callback in run.callbacks:
-        getattr(callback, "start", _nothing)(run)
-    with in_mode(model, training=True), _interruptible() as interrupts:
+    with _started(run), in_mode(model, training=True), _interruptible() as interrupts:
         report = _reporter(progress, run.epoch, epochs, len(x))
         try:
             while run.epoch < epochs and not run.stopped and not interrupts:
                 sums = dict.fromkeys(names, 0.0)
                 done = 0
-                for step, (x_batch, y_batch) in enumerate(batches(x, y, batch_size=batch_size, rng=run.rng)):
-                    optimizer.zero_grad()
-                    prediction = model(x_batch)
-                    value = loss(prediction, y_batch)
-                    if not isinstance(value, Tensor) or value.size != 1:
-                        raise TypeError(
-                            f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
-                            'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
-                        )
-                    if not math.isfinite(value.item()):
-                        raise _not_finite(value.item(), run, step)
-                    value.backward()
-                    if schedule is not None:
-                        optimizer.lr = schedule(optimizer.steps)
-                    optimizer.step()
-                    sums["loss"] += value.item() * len(x_batch)
+                parts = batches(x, y, batch_size=batch_size, rng=run.rng)
+                for prediction, y_batch, value in _steps(run, loss, parts, schedule):
+                    sums["loss"] += value * len(y_batch)
                     for name, metric in metrics.items():
-                        sums[name] += float(numbers_of(metric(numbers_of(prediction), y_batch))) * len(x_batch)
-                    done += len(x_batch)
-                    report.step(len(x_batch), {name: total / done for name, total in sums.items()})
+                        sums[name] += float(numbers_of(metric(prediction, y_batch))) * len(y_batch)
+                    done += len(y_batch)
+                    report.step(len(y_batch), {name: total / done for name, total in sums.items()})
                     if interrupts:
                         break
                 if done < len(x):
@@ -152,9 +144,29 @@ def fit(
                 report.epoch(run, last=run.stopped or run.epoch == epochs)
         finally:
             report.close()
-    for callback in run.callbacks:
-        getattr(callback, "finish", _nothing)(run)
     return run.history
+
+
+def _steps(
+    run: Run, loss: Callable[..., Any], parts: Iterable[tuple[Array, ...]], schedule: Schedule | None
+) -> Iterator[tuple[Array, Array, float]]:
+    """Do one step for each part of the data, and tell what was predicted, what was right, and the loss."""
+    for step, (x, y) in enumerate(parts, 1):
+        run.optimizer.zero_grad()
+        prediction = run.model(x)
+        value = loss(prediction, y)
+        if not isinstance(value, Tensor) or value.size != 1:
+            raise TypeError(
+                f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
+                'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
+            )
+        if not math.isfinite(value.item()):
+            raise _not_finite(value.item(), run, step)
+        value.backward()
+        if schedule is not None:
+            run.optimizer.lr = schedule(run.optimizer.steps)
+        run.optimizer.step()
+        yield numbers_of(prediction), y, value.item()
 
 
 def predict(model: Callable[..., Any], x: Any, batch_size: int | None = 256) -> Array:
@@ -173,10 +185,10 @@ def evaluate(
     batch_size: int | None = 256,
 ) -> dict[str, float]:
     """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name."""
-    x, y = _samples(data)
+    x, y = _samples("data", data)
     prediction = predict(model, x, batch_size)
     functions: dict[str, Callable[..., Any]] = {"loss": loss, **_named(metrics)}
-    return {name: float(numbers_of(function(prediction, np.asarray(y)))) for name, function in functions.items()}
+    return {name: float(numbers_of(function(prediction, y))) for name, function in functions.items()}
 
 
 def accuracy(prediction: Array, target: Array) -> float:
@@ -212,6 +224,7 @@ class EarlyStopping:
     def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min") -> None:
         if mode not in ("min", "max"):
             raise ValueError(f'mode is "min" or "max", not {mode!r}')
+        at_least_one(patience=patience)
         self.monitor, self.patience, self.mode = monitor, patience, mode
 
     def start(self, run: Run) -> None:
@@ -246,10 +259,12 @@ class Checkpoint:
 
     The file holds the weights, the optimizer, the generators (of the shuffling and of layers such as Dropout), the
     history and the other callbacks: the training ends with the very weights that it would have had without the break.
-    It is replaced at once and whole. Plain arrays only; nothing in it is unpickled.
+    It is replaced at once and whole. Plain arrays only; nothing in it is unpickled. Wherever it stands in the list, it
+    comes after the other callbacks: they start as if anew, and are then given the state that they had.
     """
 
     def __init__(self, path: str | Path, every: int = 1) -> None:
+        at_least_one(every=every)
         self.path, self.every = Path(path), every
 
     def __call__(self, run: Run) -> None:
@@ -378,10 +393,10 @@ class Bar(Silent):
 
 
 def _reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
-    """A bar where tqdm is installed and the output is a terminal, else lines."""
+    """A bar where tqdm is installed and the output is a terminal that has a width, else lines."""
     if not progress:
         return Silent()
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and _columns() != 0:
         try:
             from tqdm import tqdm
         except ImportError:
@@ -391,7 +406,29 @@ def _reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
     return Lines(epochs, samples)
 
 
+def _columns() -> int | None:
+    """How wide the terminal is: 0 where it does not say, and tqdm would show nothing; None where nobody can tell."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return None
+
+
 # ----------------------------------------------------------------------------------------------------- helpers
+
+
+@contextmanager
+def _started(run: Run) -> Iterator[None]:
+    """Start the callbacks, and finish those that have started, however the block ends."""
+    started = []
+    try:
+        for callback in run.callbacks:
+            getattr(callback, "start", _nothing)(run)
+            started.append(callback)
+        yield
+    finally:
+        for callback in started:
+            getattr(callback, "finish", _nothing)(run)
 
 
 @contextmanager
@@ -422,24 +459,67 @@ def _not_finite(value: float, run: Run, step: int) -> FloatingPointError:
         if bad
         else "all parameters are finite: look at the data and the loss"
     )
-    return FloatingPointError(f"the loss became {value} in epoch {run.epoch + 1}, step {step + 1}; {reason}.")
+    return FloatingPointError(f"the loss became {value} in epoch {run.epoch + 1}, step {step}; {reason}.")
+
+
+def _check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: Any) -> None:
+    """Raise for what would fail later, or train nothing."""
+    if not isinstance(epochs, (int, np.integer)) or epochs < 0:
+        raise ValueError(f"got epochs={epochs!r}; wanted an integer of at least 0.")
+    _check(
+        model=(model, callable(model), "a module, or any function of x"),
+        loss=(loss, callable(loss), "a function (prediction, y) that gives one number, such as nn.mse_loss"),
+        optimizer=(optimizer, isinstance(optimizer, Optimizer), "an optimizer, such as optim.Adam(model.parameters())"),
+        schedule=(
+            schedule,
+            schedule is None or callable(schedule),
+            "a function from the number of steps done to the learning rate; one that is constant goes to the optimizer",
+        ),
+    )
+    ours = parameters(model)  # none in a plain function, which keeps them where nobody sees them
+    if ours and set(ours).isdisjoint(parameters(optimizer)):
+        raise ValueError(
+            "the optimizer moves no parameter of the model, so the model would learn nothing: make the optimizer of "
+            "model.parameters(). If it is to move others, give the model as a function, lambda x: model(x)."
+        )
+
+
+def _check(**arguments: tuple[Any, bool, str]) -> None:
+    """Raise TypeError for the first argument that is not right: of each, what came, whether it is, what was wanted."""
+    for name, (value, right, wanted) in arguments.items():
+        if not right:
+            raise TypeError(f"got {name}={textwrap.shorten(repr(value), 80, placeholder='...')}; wanted {wanted}.")
+
+
+def _functions(name: str, values: Any, wanted: str) -> list[Any]:
+    """The functions of a list, or of anything else that can be gone through, as a list."""
+    listed = isinstance(values, Iterable) and not callable(values)
+    functions = list(values) if listed else []
+    _check(**{name: (values, listed and all(map(callable, functions)), wanted)})
+    return functions
 
 
 def _named(metrics: Metrics) -> dict[str, Metric]:
-    if isinstance(metrics, Mapping):
-        pairs = list(metrics.items())
-    else:
-        pairs = [(getattr(metric, "__name__", type(metric).__name__), metric) for metric in metrics]
-    if len({"loss", *dict(pairs)}) <= len(pairs):
-        names = ", ".join(name for name, _ in pairs)
-        raise ValueError(f'metrics need names of their own, other than "loss", and got {names}: give them in a dict')
-    return dict(pairs)
+    values = metrics.values() if isinstance(metrics, Mapping) else metrics
+    functions = _functions("metrics", values, "functions (prediction, y) in a list, or by name in a dict")
+    names = metrics if isinstance(metrics, Mapping) else [getattr(f, "__name__", type(f).__name__) for f in functions]
+    named = dict(zip(names, functions, strict=True))
+    if len({"loss", *named}) <= len(functions):
+        raise ValueError(
+            f'metrics need names of their own, other than "loss", and got {", ".join(names)}: give them in a dict'
+        )
+    return named
 
 
-def _samples(data: tuple[Any, Any]) -> tuple[Any, Any]:
-    x, y = data
-    if len(x) != len(y) or not len(x):
-        raise ValueError(f"got {len(x)} samples and {len(y)} targets: there must be as many, and at least one")
+def _samples(name: str, data: tuple[Any, Any]) -> tuple[Array, Array]:
+    is_pair = isinstance(data, (tuple, list)) and len(data) == 2
+    _check(**{name: (data, is_pair, "a pair of arrays (x, y)")})
+    x, y = map(np.asarray, data)
+    samples, targets = (len(array) if array.ndim else 0 for array in (x, y))
+    if samples != targets or not samples:
+        raise ValueError(
+            f"{name}: got {samples} samples and {targets} targets; there must be as many, and at least one"
+        )
     return x, y
 
 

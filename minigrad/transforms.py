@@ -2,7 +2,8 @@
 
 Arguments are arrays, or dicts, lists, tuples and dataclasses of arrays, nested as one likes; gradients come in the same
 structure. Arrays in, arrays out; given a Tensor, or called inside a function that is being differentiated, Tensors come
-out, which can be differentiated again. So the transforms nest in every combination.
+out, which can be differentiated again: by the argument, and by whatever else the function made use of, such as weights.
+So the transforms nest in every combination.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import math
 import os
 import pickle
@@ -86,6 +87,13 @@ def three_pairs() -> tuple[Any, ...]:
     return (FLOATS[:15], labels[:15]), (FLOATS[15:], labels[15:]), (TEST_FLOATS, TEST_LABELS.astype(np.int64))
 
 
+def read_only_pairs() -> tuple[Any, ...]:
+    pairs = three_pairs()
+    for array in itertools.chain(*pairs):
+        array.flags.writeable = False
+    return pairs
+
+
 def write_book(folder: Path, content: bytes | None = None, packed: bool = True) -> Path:
     content = python2_pickle(three_pairs()) if content is None else content
     (folder / "mnist.pkl.gz").write_bytes(gzip.compress(content) if packed else content)
@@ -114,8 +122,12 @@ HONEST: dict[str, Callable[[Path], Path]] = {
         f"book, protocol {protocol}": lambda folder, protocol=protocol: write_book(
             folder, pickle.dumps(three_pairs(), protocol)
         )
-        for protocol in (1, 2, 3, 4)
+        for protocol in range(6)
     },
+    "book, column-major": lambda folder: write_book(
+        folder, pickle.dumps(tuple((np.asfortranarray(x), y) for x, y in three_pairs()), 5)
+    ),
+    "book, read-only": lambda folder: write_book(folder, pickle.dumps(read_only_pairs(), 5)),
 }
 
 
@@ -223,10 +235,10 @@ def header(shape: str = "(20, 784)", descr: str = "'|u1'") -> str:
     return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
 
 
-def changed_pairs(pair: int, item: int, value: Any) -> bytes:
+def changed_pairs(pair: int, item: int, value: Any, protocol: int = 4) -> bytes:
     pairs = [list(each) for each in three_pairs()]
     pairs[pair][item] = value
-    return pickle.dumps(tuple(map(tuple, pairs)), protocol=4)
+    return pickle.dumps(tuple(map(tuple, pairs)), protocol)
 
 
 class Runs:
@@ -383,6 +395,23 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "book labels above 9": (lambda f: write_book(f, changed_pairs(0, 1, LABELS[:15] + 1)), "pair 1: labels run from 1"),
     "book pixel is nan": (lambda f: write_book(f, changed_pairs(1, 0, ONE_NAN[15:])), "pair 2: pixels run from nan"),
     "book without memory": (lambda f: write_book(f, b"\x80\x02Nr\xff\xff\xff\x7f."), "at byte 3 .LONG_BINPUT"),
+    "book without memory for a memo": (lambda f: write_book(f, b"(Np1001\n."), "does more at byte 2 .PUT"),
+    "book without memory for bytes": (
+        lambda f: write_book(f, b"\x80\x05\x96" + struct.pack("<q", 2**40) + b"abc."),
+        "cannot be read .ValueError: expected 1099511627776 bytes in a bytearray8, but only 4 remain",
+    ),
+    "book runs in protocol 0": (
+        lambda f: write_book(f, pickle.dumps((Runs(str(f / "ran")),), 0)),
+        r"asks for (posix|nt)",
+    ),
+    "book runs in protocol 5": (
+        lambda f: write_book(f, changed_pairs(1, 0, Runs(str(f / "ran")), 5)),
+        r"asks for (posix|nt)",
+    ),
+    "book of a long line of protocol 0": (
+        lambda f: write_book(f, b"(L" + b"7" * 10**7 + b"L\n."),
+        "cannot be read .ValueError: no newline found",
+    ),
     "book endless": (lambda f: write_book(f, b"\x80\x02" + b"(" * 10**6), "does more at byte 1001 .MARK"),
     "book of laughs": (lambda f: write_book(f, LAUGHS), "is a pickle of something else"),
     "book of a long line": (
@@ -525,12 +554,14 @@ def test_corruption_loads_sane_digits_or_gets_the_error(
 
 
 @settings(deadline=None, max_examples=300)
-@given(changes=corruptions)
-def test_corrupted_pickle_loads_sane_digits_or_gets_the_error(changes: list[tuple[str, int, bytes]]) -> None:
+@given(changes=corruptions, protocol=st.sampled_from([0, 2, 5]))
+def test_corrupted_pickle_loads_sane_digits_or_gets_the_error(
+    changes: list[tuple[str, int, bytes]], protocol: int
+) -> None:
     """Small digits put the changes among the opcodes instead of the pixels, under a sound gzip checksum."""
     pair = FLOATS[:1], LABELS[:1].astype(np.int64)
     with tempfile.TemporaryDirectory() as folder:
-        path = write_book(Path(folder), corrupt(pickle.dumps((pair,) * 3, 2), changes))
+        path = write_book(Path(folder), corrupt(pickle.dumps((pair,) * 3, protocol), changes))
         try:
             loaded = load_mnist(path)
         except DataFileError:
@@ -569,7 +600,9 @@ def test_one_hot_of_a_scalar_and_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("labels", "classes", "error", "message"),
     [
-        ([0, -1], None, ValueError, "labels from -1 to 0; wanted 0 to 0"),
+        ([0, -1], None, ValueError, "labels from -1 to 0; wanted none below 0. Renumber them"),
+        ([-1], None, ValueError, "labels from -1 to -1; wanted none below 0"),
+        ([-1], 3, ValueError, "labels from -1 to -1; wanted none below 0"),
         ([0, 3], 3, ValueError, "labels from 0 to 3; wanted 0 to 2. Renumber the labels, or pass a larger classes="),
         ([2**63], 3, ValueError, "to 9223372036854775808"),
         ([0.0, 1.0], None, TypeError, "float64 labels; wanted integers. Convert with"),

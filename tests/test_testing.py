@@ -24,7 +24,7 @@ from minigrad.testing import (
     programs,
     tensors,
 )
-from minigrad.testing.check import source
+from minigrad.testing.check import _weights, source
 from minigrad.testing.program import index_source
 from minigrad.testing.strategies import DOMAINS
 
@@ -84,6 +84,14 @@ def test_right_gradients_pass_in_every_precision(f: Callable[..., Any], dtype: A
 def test_right_gradients_pass_at_random_points_and_scales(seed: int, scale: float) -> None:
     x, y = np.random.default_rng(seed).normal(size=(2, 3)) * scale
     check_grads(lambda x, y: np.sin(x / scale) * y + x * np.exp(y / scale), [x, y], seed=seed)
+
+
+@pytest.mark.parametrize("left", [1e-2, 1e-4, 1e-6])
+def test_right_gradients_pass_where_their_sum_cancels(left: float) -> None:
+    weights = _weights(np.random.default_rng(0), (3,))  # of the outputs, with the seed 0
+    x = np.array([1.1, 0.7, 0.0])
+    x[2] = -(weights @ x) / weights[2] * (1 + left)
+    check_grads(np.multiply, [x.astype(np.float32), np.float32(2)])
 
 
 def test_third_derivatives() -> None:

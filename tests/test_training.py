@@ -183,22 +183,69 @@ def test_without_a_seed_every_training_is_another():
         (X, Y[1:], "got 11 samples and 10 targets"),
         (X[:0], Y[:0], "got 0 samples and 0 targets"),
         (X[:0], Y, "got 0 samples and 11 targets"),
+        (X, 1.0, "got 11 samples and 0 targets"),
     ],
 )
 def test_data_that_do_not_fit_together(x, y, message):
     model = network()
     before = bits(model)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"data: {message}"):
         fit(model, data=(x, y))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"validation: {message}"):
+        fit(model, validation=(x, y))
+    with pytest.raises(ValueError, match=f"data: {message}"):
         mg.evaluate(model, nn.mse_loss, (x, y))
     assert bits(model) == before
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
-def test_a_batch_size_that_is_none(batch_size):
-    with pytest.raises(ValueError, match="wanted an integer of at least 1"):
-        fit(network(), batch_size=batch_size)
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"model": X}, TypeError, "model=array.*; wanted a module, or any function of x"),
+        (
+            {"loss": sgd(network())},
+            TypeError,
+            r"loss=<.*SGD.*; wanted a function \(prediction, y\) that gives one number",
+        ),
+        ({"optimizer": nn.mse_loss}, TypeError, "optimizer=<function mse_loss.*; wanted an optimizer, such as"),
+        ({"data": X}, TypeError, r"data=array.*; wanted a pair of arrays \(x, y\)"),
+        ({"data": X[:2]}, TypeError, "data=array.*; wanted a pair"),
+        ({"data": (X, Y, X)}, TypeError, "data=.*; wanted a pair"),
+        ({"validation": X}, TypeError, "validation=array.*; wanted a pair"),
+        ({"metrics": mg.accuracy}, TypeError, r"metrics=<.*accuracy.*; wanted functions \(prediction, y\) in a list"),
+        ({"metrics": "accuracy"}, TypeError, "metrics='accuracy'; wanted functions"),
+        ({"metrics": nn.Sequential()}, TypeError, "metrics=Sequential.*; wanted functions"),
+        ({"metrics": {"score": 1.0}}, TypeError, "metrics=dict_values.*; wanted functions"),
+        ({"schedule": 0.1}, TypeError, "schedule=0.1; wanted a function from the number of steps"),
+        ({"callbacks": print}, TypeError, "callbacks=<built-in function print>; wanted functions of the Run in a list"),
+        (
+            {"callbacks": mg.EarlyStopping("loss")},
+            TypeError,
+            "callbacks=<.*EarlyStopping.*; wanted functions of the Run",
+        ),
+        ({"callbacks": [1]}, TypeError, r"callbacks=\[1\]; wanted functions of the Run"),
+        ({"epochs": -1}, ValueError, "epochs=-1; wanted an integer of at least 0"),
+        ({"epochs": 2.5}, ValueError, "epochs=2.5; wanted an integer of at least 0"),
+        ({"batch_size": 0}, ValueError, "batch_size=0; wanted an integer of at least 1, or None"),
+        ({"batch_size": -1}, ValueError, "batch_size=-1; wanted an integer of at least 1, or None"),
+        ({"batch_size": 2.5}, ValueError, "batch_size=2.5; wanted an integer of at least 1, or None"),
+        ({"optimizer": sgd(network())}, ValueError, "moves no parameter of the model.*make the optimizer of model.par"),
+    ],
+)
+def test_arguments_that_are_none(wrong, error, message):
+    model = network()
+    before = bits(model)
+    arguments = {"model": model, "loss": nn.mse_loss, "optimizer": sgd(model), "data": (X, Y), "epochs": 1} | wrong
+    with pytest.raises(error, match=message):
+        mg.fit(**arguments, progress=False)
+    assert bits(model) == before
+
+
+def test_an_optimizer_may_move_a_part_of_the_model_or_what_a_function_keeps():
+    model, factor = network(), mg.Tensor(np.ones(1, np.float32), True)
+    fit(model, sgd([model[0], factor]))
+    fit(lambda x: model(x) * factor, sgd([factor]))
+    assert factor.data != 1
 
 
 def test_no_epochs_change_nothing():
@@ -523,6 +570,14 @@ def test_lines_where_tqdm_is_missing(monkeypatch):
     assert [line[:9] for line in shown.splitlines()] == ["epoch 1/2", "epoch 2/2"]
 
 
+def test_lines_where_the_terminal_has_no_width(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(Terminal, "fileno", lambda self: 1)
+    monkeypatch.setattr(os, "get_terminal_size", lambda number: os.terminal_size((0, 0)))
+    _, shown = on_a_terminal(network())
+    assert [line[:9] for line in shown.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+
+
 def test_no_progress_no_output(capsys):
     _, shown = on_a_terminal(network(), validation=HELD_OUT, progress=False)
     assert shown == ""
@@ -590,6 +645,34 @@ def test_callbacks_are_called_in_order_and_see_the_run():
     assert all(other is run for other in runs)
     assert (run.model, run.optimizer, run.history) == (model, optimizer, history)
     assert run.history is history
+
+
+def test_only_what_has_started_finishes():
+    before, behind = Events(), Events()
+    with pytest.raises(ValueError, match="EarlyStopping watches"):
+        fit(network(), callbacks=[before, mg.EarlyStopping("val_loss"), behind])
+    assert (before, behind) == (["start 0", "finish 0"], [])
+
+
+def test_early_stopping_restores_the_best_weights_after_an_error():
+    model, seen, scores = network(), [], iter([1.0] * STEPS + [2.0] * STEPS)
+    with pytest.raises(RuntimeError, match="no more"):
+        fit(
+            model,
+            loss=failing_after(2 * STEPS + 1),
+            epochs=5,
+            metrics={"score": lambda prediction, y: next(scores, 3.0)},
+            callbacks=[mg.EarlyStopping("score"), lambda run: seen.append(bits(model))],
+        )
+    assert bits(model) == seen[0] != seen[1]
+
+
+def test_a_checkpoint_comes_after_the_other_callbacks(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    fit(network(), epochs=1, callbacks=[mg.Checkpoint(path)])
+    events = Events()
+    fit(network(), epochs=3, callbacks=[mg.Checkpoint(path), events])
+    assert events == ["start 0", "epoch 2", "epoch 3", "finish 3"]
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
@@ -671,9 +754,17 @@ def test_early_stopping_knows_what_is_measured(monitor, options, measured):
     assert bits(model) == before, "it says so before the first step"
 
 
-def test_early_stopping_knows_two_modes():
-    with pytest.raises(ValueError, match="mode is"):
-        mg.EarlyStopping(mode="least")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mg.EarlyStopping(mode="least"), "mode is"),
+        (lambda: mg.EarlyStopping(patience=0), "patience=0: it must be at least 1"),
+        (lambda: mg.Checkpoint("checkpoint.npz", every=0), "every=0: it must be at least 1"),
+    ],
+)
+def test_options_of_callbacks(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 # ----------------------------------------------------------------------------------------------- checkpoints
@@ -1046,15 +1137,17 @@ def test_a_second_ctrl_c_is_at_once():
     with pytest.raises(KeyboardInterrupt):
         fit(model, optimizer, failing_after(4, lambda: (ctrl_c(), ctrl_c())), callbacks=[events])
     assert optimizer.steps == 4
-    assert events == ["start 0", "epoch 1"]
+    assert events == ["start 0", "epoch 1", "finish 1"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
         ctrl_c()
 
 
-def test_an_error_gives_ctrl_c_back():
+def test_an_error_gives_ctrl_c_back_and_finishes_the_callbacks():
+    events = Events()
     with pytest.raises(RuntimeError, match="no more"):
-        fit(network(), loss=failing_after(4))
+        fit(network(), loss=failing_after(4), callbacks=[events])
+    assert events == ["start 0", "epoch 1", "finish 1"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -72,6 +72,14 @@ def test_tensor_that_needs_no_gradient_in_tensor_out() -> None:
     np.testing.assert_array_equal(gradient.data, 3 * X**2)
 
 
+def test_the_gradient_by_a_tensor_that_needs_none_can_be_differentiated_by_others() -> None:
+    """As the penalty on a gradient with respect to data is, by weights that the function closes over."""
+    w = mg.Tensor(Y, requires_grad=True)
+    gradient = mg.grad(lambda x: np.sum(w * x**2))(mg.Tensor(X))
+    np.sum(gradient**2).backward()
+    np.testing.assert_array_equal(w.grad, 8 * Y * X**2)
+
+
 def test_a_tensor_keeps_its_own_grad() -> None:
     x = mg.Tensor(X, requires_grad=True)
     mg.grad(lambda x: np.sum(x**3))(x)

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from minigrad.nn import functional, init
 from minigrad.nn.module import Module, note_output
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, as_array
 from minigrad.trace import draw
 
 
@@ -44,6 +44,7 @@ class Linear(Module):
         self.bias = Tensor(init.uniform((out_features,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
 
     def forward(self, x: Any) -> Any:
+        x = as_array(x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
@@ -95,6 +96,7 @@ class Flatten(Module):
     """All axes but the first made one: from (n, ...) to (n, features)."""
 
     def forward(self, x: Any) -> Any:
+        x = as_array(x)
         return x.reshape((x.shape[0], math.prod(x.shape[1:])))
 
 
@@ -120,22 +122,19 @@ class Dropout(Module):
 class Tanh(Module):
     """`minigrad.nn.tanh` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.tanh(x)
+    forward = staticmethod(functional.tanh)
 
 
 class Sigmoid(Module):
     """`minigrad.nn.sigmoid` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.sigmoid(x)
+    forward = staticmethod(functional.sigmoid)
 
 
 class ReLU(Module):
     """`minigrad.nn.relu` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.relu(x)
+    forward = staticmethod(functional.relu)
 
 
 class LeakyReLU(Module):
@@ -151,15 +150,13 @@ class LeakyReLU(Module):
 class Softplus(Module):
     """`minigrad.nn.softplus` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.softplus(x)
+    forward = staticmethod(functional.softplus)
 
 
 class GELU(Module):
     """`minigrad.nn.gelu` as a layer."""
 
-    def forward(self, x: Any) -> Any:
-        return functional.gelu(x)
+    forward = staticmethod(functional.gelu)
 
 
 class Softmax(Module):

@@ -188,16 +188,18 @@ class Module:
         options = {k: v for k, v in vars(self).items() if k != "_training" and isinstance(v, (bool, int, float, str))}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
-    def summary(self, input_shape: tuple[int, ...]) -> str:
+    def summary(self, input_shape: int | tuple[int, ...]) -> str:
         """A table of the layers, the shapes of their outputs and their numbers of parameters.
 
-        `input_shape` is that of one sample; n stands for the number of samples. The model is run once, on zeros.
+        `input_shape` is that of one sample, (2,) or 2; n stands for the number of samples. The model is run once, on
+        zeros.
         """
+        shape_of_one = (input_shape,) if isinstance(input_shape, int) else input_shape
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
         token = _outputs.set([])
         try:
             with in_mode(self, training=False), no_grad():
-                self(np.zeros((1, *input_shape), dtype))
+                self(np.zeros((1, *shape_of_one), dtype))
             outputs = _outputs.get() or []
         finally:
             _outputs.reset(token)

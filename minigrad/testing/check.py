@@ -226,7 +226,14 @@ class _Output(NamedTuple):
         if place is not None:  # its weight is divided out again, to show the derivative itself
             number, unit = lambda t: line.value(t).item(place), float(flat[place])
         products = self.gradients[k].astype(np.float64) / unit * line.direction
-        return _judge(number, float(products.sum()), float(np.abs(products).sum()), precision, scales)
+        found, magnitude = float(products.sum()), float(np.abs(products).sum())
+        summed = magnitude
+        if place is None:  # what the outputs contribute may cancel, and its rounding does not
+            step = STEPS[0] * scales[0]
+            with np.errstate(all="ignore"):  # it may lead out of the domain
+                parts = flat * (line.value(step) - line.value(-step)) / (2 * step)
+            summed = max(magnitude, float(np.abs(parts).sum(where=np.isfinite(parts))))
+        return _judge(number, found, magnitude, summed, precision, scales)
 
 
 def _directions(x: Array, rng: Generator) -> Iterator[tuple[Array, tuple[float, float]]]:
@@ -251,11 +258,19 @@ def _halves(direction: Array) -> Iterator[Array]:
 
 
 def _judge(
-    line: Callable[[float], float], found: float, magnitude: float, precision: Any, scales: tuple[float, float]
+    line: Callable[[float], float],
+    found: float,
+    magnitude: float,
+    summed: float,
+    precision: Any,
+    scales: tuple[float, float],
 ) -> tuple[str, str] | None:
-    """Compare a derivative with differences along a line: the kind of failure and what to say, or None."""
+    """Compare a derivative with differences along a line: the kind of failure and what to say, or None.
+
+    `magnitude` is the sum of the sizes of its elements, and `summed` that of all numbers that were added up to them.
+    """
     with np.errstate(all="ignore"):  # a step may lead out of the domain
-        rounding = float(precision.eps) * (128 * magnitude + 8 * abs(line(0)) / scales[0])
+        rounding = float(precision.eps) * (128 * summed + 8 * abs(line(0)) / scales[0])
         rounding += 64 * float(precision.smallest_subnormal) + TINY
         problem = _verdict(line, found, magnitude, rounding, [step * scale for scale in scales for step in STEPS])
         if problem:  # or the function lives on a smaller scale than its argument: at zero, nothing tells of it

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Tensor, name_of, vjps
+from minigrad.tensor import Array, Tensor, name_of, vjps
 from minigrad.testing.check import check_grads, read_only, source
 from minigrad.transforms import vjp
 
@@ -114,20 +114,17 @@ def _others(
     function: Callable[..., Any], args: list[Any], elementwise: bool | None, kwargs: dict[str, Any]
 ) -> Iterator[list[Any]]:
     """More arguments, made of the same numbers: with axes of length 1, left out and empty; and single numbers."""
-    is_array = [isinstance(a, np.ndarray) for a in args]
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
     if elementwise or (elementwise is None and _works_by_element(function, args, kwargs)):
-        full = np.broadcast_arrays(*[a for a, yes in zip(args, is_array, strict=True) if yes])
-        numbers = [np.ravel(a) for a in full]
+        numbers = [np.ravel(a) for a in np.broadcast_arrays(*arrays)]
         for shapes in [((), ()), ((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)), ((1, 0), (3, 1))]:
             for turned in (shapes, shapes[::-1]):
-                new = (np.resize(x, shape) for x, shape in zip(numbers, itertools.cycle(turned)))
-                yield [next(new) if yes else a for a, yes in zip(args, is_array, strict=True)]
+                yield _replaced(args, (np.resize(x, shape) for x, shape in zip(numbers, itertools.cycle(turned))))
         return
-    single = [a[(0,) * a.ndim] if yes and a.size else a for a, yes in zip(args, is_array, strict=True)]
-    lengths = sorted({n for a, yes in zip(args, is_array, strict=True) if yes for n in a.shape})
-    variants = [[np.asarray(x) if yes else x for x, yes in zip(single, is_array, strict=True)]]
-    variants += [[_cut(a, n, slice(length)) for a in args] for n in lengths for length in (0, 1)]
-    for variant in variants:
+    lengths = sorted({n for a in arrays for n in a.shape})
+    variants = [[np.asarray(a[(0,) * a.ndim]) if a.size else a for a in arrays]]
+    variants += [[_cut(a, n, slice(length)) for a in arrays] for n in lengths for length in (0, 1)]
+    for variant in (_replaced(args, variant) for variant in variants):
         try:
             answer = function(*variant, **kwargs)
         except Exception:  # it does not take them
@@ -141,21 +138,21 @@ def _works_by_element(function: Callable[..., Any], args: list[Any], kwargs: dic
     arrays = [a for a in args if isinstance(a, np.ndarray)]
     try:
         full = [np.resize(a, (2, *a.shape)) for a in np.broadcast_arrays(*arrays)]  # two of each, if there is only one
-        answer = np.asarray(_apply(function, args, full, kwargs))
+        answer = np.asarray(function(*_replaced(args, full), **kwargs))
         if answer.shape != full[0].shape:
             return False
-        alone = [_apply(function, args, [a[i] for a in full], kwargs) for i in np.ndindex(answer.shape)]
+        alone = [function(*_replaced(args, (a[i] for a in full)), **kwargs) for i in np.ndindex(answer.shape)]
         return np.allclose(answer.ravel(), np.ravel(alone), rtol=1e-12, atol=0, equal_nan=True)
     except Exception:  # it does not take single numbers
         return False
 
 
-def _cut(a: Any, n: int, part: slice) -> Any:
+def _cut(a: Array, n: int, part: slice) -> Array:
     """An array with a part of every axis of length `n`."""
-    return a[tuple(part if length == n else slice(None) for length in a.shape)] if isinstance(a, np.ndarray) else a
+    return a[tuple(part if length == n else slice(None) for length in a.shape)]
 
 
-def _apply(function: Callable[..., Any], args: list[Any], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call the function with other arrays in the places of those among its arguments."""
+def _replaced(args: list[Any], arrays: Iterable[Any]) -> list[Any]:
+    """The arguments with other arrays in the places of those among them."""
     others = iter(arrays)
-    return function(*[next(others) if isinstance(a, np.ndarray) else a for a in args], **kwargs)
+    return [next(others) if isinstance(a, np.ndarray) else a for a in args]

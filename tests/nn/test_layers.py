@@ -79,6 +79,13 @@ def test_linear_keeps_float32() -> None:
     assert y.dtype == x.grad.dtype == layer.weight.grad.dtype == layer.bias.grad.dtype == np.float32
 
 
+@pytest.mark.parametrize("layers", [[], [nn.Flatten()]])
+def test_models_take_nested_lists(layers: list[Any]) -> None:
+    model = nn.Sequential(*layers, nn.Linear(2, 3))
+    x = [[1.0, 2.0], [3.0, 4.0]]
+    np.testing.assert_array_equal(model(x).data, model(np.array(x)).data)
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3, 4), (3, 2), (3, 0)])
 def test_linear_says_what_shape_it_wants(shape: tuple[int, ...]) -> None:
     with pytest.raises(

@@ -591,6 +591,11 @@ def test_summary_is_a_table() -> None:
     )
 
 
+def test_summary_takes_one_length_as_it_is() -> None:
+    model = nn.Sequential(nn.Linear(2, 3))
+    assert model.summary(2) == model.summary((2,))
+
+
 def test_summary_of_nested_and_shared_layers() -> None:
     tied = nn.Linear(3, 3)
     model = nn.Sequential(tied, nn.Sequential(nn.ReLU(), tied), lambda x: x[..., 0])
