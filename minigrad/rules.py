@@ -390,6 +390,9 @@ def join(*arrays, axis):
     return np.concatenate(arrays, axis)
 
 
+join.__name__, join.__module__ = "concatenate", "numpy"  # the name by which a reader knows it
+
+
 def _part(position, g, ans, *arrays, axis):
     """The slice of the gradient that belongs to one of the joined arrays."""
     start = sum(array.shape[axis] for array in arrays[:position])

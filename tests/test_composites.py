@@ -111,6 +111,8 @@ cases: dict[Callable[..., Any], list[Case]] = {
              for mode in ["constant", "edge", "reflect", "symmetric", "wrap"]
              for width in [1, (2, 0), ((0, 1), (4, 2)), 0]]
           + [case(np.pad, (2, 3), pad_width=1, constant_values=7.0), case(np.pad, (), pad_width=0),
+             *[case(lambda x, value: np.pad(x, ((1, 2), (0, 1)), constant_values=value), (2, 3), shape)
+               for shape in [(), (2,), (2, 2)]],
              case(np.pad, (2,), pad_width=(1, 2), constant_values=(3, 4)), case(np.pad, (0, 2), pad_width=1)],
     np.full_like: [case(np.full_like, (2, 3), ()), case(np.full_like, (2, 3), (3,)), case(np.full_like, (2,),
                    (), shape=(4,))],
