@@ -54,6 +54,9 @@ for reason, names in {
 
 refusals[np.linalg.eig] = refusals[np.linalg.eigvals] = COMPLEX + " (np.linalg.eigh takes symmetric matrices)"
 
+SLICES = "reduces slices, for which there is no rule: reduce each with ufunc.reduce(t[start:stop]), and np.stack them"
+
 for function in vars(np).values():
     if isinstance(function, np.ufunc):
         refusals[function.at] = IN_PLACE.replace("put ", "put, minigrad.put_add ")
+        refusals[function.reduceat] = SLICES

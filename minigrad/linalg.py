@@ -442,7 +442,7 @@ def length(x, p, axis, keepdims):
         return np.max(size, initial=0, **k) if p > 0 else np.min(size, **k)
     if p in (0, 1):
         return np.sum(size if p else np.sign(size), **k)
-    return root(np.sum(size**p, **k), p)
+    return root(np.sum(np.where(size == 0, 0, size) ** p, **k), p)  # so that at 0, a kink, the gradient is 0
 
 
 def _floating(x):

@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.composites import composite
 from minigrad.rules import join, put
-from minigrad.tensor import as_array, as_tensor, call, composites, constant, plain
+from minigrad.tensor import Tensor, as_array, as_tensor, call, composites, constant, plain
 
 # --------------------------------------------------------------------------------------------- joined and split
 
@@ -295,6 +295,9 @@ def trim_zeros(filt, trim="fb", axis=None):
 
 @composite(np.pad)
 def pad(x, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
+    if mode == "constant" and isinstance(constant_values, Tensor):
+        values = np.broadcast_to(constant_values.astype(x.dtype), (x.ndim, 2))
+        return rearranged(lambda x, values: np.pad(x, pad_width, constant_values=values), x, values)
     if mode == "constant":
         inside = np.pad(np.ones(x.shape, bool), pad_width)
         frame = np.pad(np.zeros(x.shape, x.dtype), pad_width, constant_values=constant_values)

@@ -113,10 +113,12 @@ vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * other
 # ---------------------------------------------- selections: these pick or add up numbers without changing them
 
 moves: dict[Function, Rules] = {
-    np.maximum:        (lambda g, ans, x, y: share(g, x > y, x == y), lambda g, ans, x, y: share(g, y > x, x == y)),
-    np.minimum:        (lambda g, ans, x, y: share(g, x < y, x == y), lambda g, ans, x, y: share(g, y < x, x == y)),
-    np.fmax:           (lambda g, ans, x, y: lead(g, x, y, x > y),    lambda g, ans, x, y: lead(g, y, x, y > x)),
-    np.fmin:           (lambda g, ans, x, y: lead(g, x, y, x < y),    lambda g, ans, x, y: lead(g, y, x, y < x)),
+    np.maximum:        (lambda g, ans, x, y: share(g, x > y, x < y),  lambda g, ans, x, y: share(g, x < y, x > y)),
+    np.minimum:        (lambda g, ans, x, y: share(g, x < y, x > y),  lambda g, ans, x, y: share(g, x > y, x < y)),
+    np.fmax:           (lambda g, ans, x, y: lead(g, x, y, x > y, x < y),
+                        lambda g, ans, x, y: lead(g, y, x, x < y, x > y)),
+    np.fmin:           (lambda g, ans, x, y: lead(g, x, y, x < y, x > y),
+                        lambda g, ans, x, y: lead(g, y, x, x > y, x < y)),
     np.where:          (zero,
                         lambda g, ans, condition, x, y: g * (condition != 0),
                         lambda g, ans, condition, x, y: g * (condition == 0)),
@@ -182,13 +184,14 @@ def lag(x, y, ans, tie):
     return np.where(np.isinf(ans), np.where(x == y, tie, np.where(x == ans, 0, -np.inf)), x - ans)
 
 
-def share(g, wins, ties):
-    return g * wins + g * ties / 2
+def share(g, wins, loses):
+    """All to the one that wins, and a half to each where none does: they are equal, or the answer is nan."""
+    return g * ((wins.astype(g.dtype) - loses + 1) / 2)
 
 
-def lead(g, x, y, wins):
+def lead(g, x, y, wins, loses):
     """The share of x in the greater (or smaller) of two, of which a nan is neither."""
-    return share(g, wins | (np.isnan(y) & ~np.isnan(x)), (x == y) | (np.isnan(x) & np.isnan(y)))
+    return share(g, wins | (np.isnan(x) < np.isnan(y)), loses | (np.isnan(x) > np.isnan(y)))
 
 
 def kept(x, axis):
@@ -204,11 +207,16 @@ def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, whe
 
 
 def spread_ties(g, ans, x, axis=None, out=None, keepdims=False, initial=None, where=True):
-    """Give the largest (or smallest) elements even shares of the gradient of the maximum (or minimum)."""
+    """Give the largest (or smallest) elements even shares of the gradient of the maximum (or minimum); of nan, all."""
     shape = kept(x, axis)
-    hits = (x == ans.reshape(shape)) & where
+    hits = same(x, ans.reshape(shape)) & where
     counts = np.sum(hits, axis=axis, keepdims=True)
     return g.reshape(shape) / np.maximum(counts, 1).astype(g.dtype) * hits
+
+
+def same(x, ans):
+    """Where an element may be the answer: a nan does not say where it comes from, and must not be lost."""
+    return (x == ans) | np.isnan(ans)
 
 
 def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
@@ -232,7 +240,7 @@ def since_reached(g, ans, x, axis):
     first = np.maximum.accumulate(np.where(begins, places, 0), -1)
     ends = np.concatenate([begins[..., 1:], begins[..., :1]], -1)
     last = np.minimum.accumulate(np.where(ends, places, n - 1)[..., ::-1], -1)[..., ::-1]
-    hits = x == ans
+    hits = same(x, ans)
     count = np.cumsum(hits, -1)
     count = count - np.take_along_axis(count - hits, first, -1)
     parts = g / np.maximum(count, 1).astype(g.dtype)
@@ -385,6 +393,9 @@ class Each(Sequence[Any]):
 
 def join(*arrays, axis):
     return np.concatenate(arrays, axis)
+
+
+join.__name__, join.__module__ = "concatenate", "numpy"  # the name by which a reader knows it
 
 
 def _part(position, g, ans, *arrays, axis):

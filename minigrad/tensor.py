@@ -157,8 +157,13 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
                 f"{name_of(function)} cannot write a Tensor into out=: an array keeps no history. "
                 "Leave out= away and bind the result to a name (for `a += t`, write `a = a + t`)."
             )
-        if isinstance(kwargs.get("where"), Tensor):
+        if isinstance(kwargs.get("where"), Tensor) and not observer():
             kwargs = {**kwargs, "where": kwargs["where"]._data}
+        if isinstance(kwargs.get("initial"), Tensor) and function in vjps:
+            raise TypeError(
+                f"{name_of(function)} takes a plain number as initial=, not a Tensor: combine the answer with it, as "
+                "in np.sum(x) + initial or np.maximum(np.max(x), initial)."
+            )
         if isinstance(function, np.ufunc) and function not in constants and not function.signature:
             args, kwargs = _converted(function, args, **kwargs), _NO_KWARGS
         if hasattr(function, "__wrapped__") and any(isinstance(value, Tensor) for value in kwargs.values()):
