@@ -7,6 +7,7 @@ from minigrad import composites as composites  # these and rules fill the tables
 from minigrad import constants as constants
 from minigrad import linalg as linalg
 from minigrad import moves as moves
+from minigrad.debug import debug
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
 from minigrad.transforms import (
@@ -33,6 +34,7 @@ __all__ = [
     "accuracy",
     "checkpoint",
     "data",
+    "debug",
     "elementwise_grad",
     "evaluate",
     "fit",

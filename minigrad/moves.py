@@ -11,7 +11,7 @@ from minigrad.tensor import _plain, call, composites
 
 # --------------------------------------------------------------------------------------------- joined and split
 
-MANY = 32  # every rule of a call is shown all its arguments, so the time of a walk grows with the square of their number
+MANY = 32  # each rule of a call is shown all its arguments: the time of a walk grows with the square of their number
 
 
 @composite(np.concatenate)

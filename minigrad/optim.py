@@ -92,7 +92,7 @@ class Optimizer:
             with np.errstate(over="ignore", invalid="ignore"):  # a diverged parameter shows in the loss
                 if self.weight_decay:
                     g = self.decayed(flat)
-                self.update(flat.data, g, np.empty_like(g), **memory)  # kept, scratch would add to the peak of every step
+                self.update(flat.data, g, np.empty_like(g), **memory)  # scratch, made anew: kept, it adds to the peak
             for parameter, data in zip(flat.parameters, flat.datas, strict=True):
                 parameter.data = data  # tells the engine that the numbers have changed
 

@@ -25,7 +25,6 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import attrgetter, getitem
 from typing import Any, NoReturn, TypeAlias
@@ -52,23 +51,60 @@ np.empty(2**24, np.uint8)
 
 _now = itertools.count().__next__
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
+_watcher: ContextVar[Any] = ContextVar("watcher", default=None)
+watched = False  # whether there was ever a watcher: the calls of those who never debug need not ask for one
 _NO_KWARGS: dict[str, Any] = {}
 
 
-@contextmanager
-def recording(on: bool) -> Iterator[None]:
-    token = _recording.set(on)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+_outer: ContextVar[tuple[tuple[ContextVar[Any], Any], ...]] = ContextVar("outer", default=())
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
+class Switch:
+    """A variable that has a value in a `with` block or a decorated function; for this thread and async task only.
+
+    It remembers nothing itself, so one switch serves many blocks: one after the other, nested, and in many threads.
+    """
+
+    def __init__(self, variable: ContextVar[Any], value: Any) -> None:
+        self.variable, self.value = variable, value
+
+    def __enter__(self) -> None:
+        _outer.set((*_outer.get(), (self.variable, self.variable.get())))
+        self.variable.set(self.value)
+
+    def __exit__(self, *error: object) -> None:
+        *rest, (variable, before) = _outer.get()
+        _outer.set(tuple(rest))
+        variable.set(before)
+
+    def __call__(self, function: Function) -> Function:
+        if not callable(function):
+            raise TypeError(f"what is decorated is a function, not {function!r}: for a few lines, write a `with` block")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name_of(function)} is a generator function: between two yields, what is switched for it would stay "
+                "switched for its caller. Write a `with` block inside it that ends before the next yield."
+            )
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await function(*args, **kwargs)
+
+        return async_wrapper if inspect.iscoroutinefunction(function) else wrapper
+
+
+def recording(on: bool) -> Switch:
+    return Switch(_recording, on)
+
+
+def no_grad(function: Function | None = None) -> Any:
     """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
-
-    (A generator or async function that is decorated goes on recording: use the block inside it.)
 
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> with no_grad():
@@ -76,8 +112,8 @@ def no_grad() -> Iterator[None]:
     >>> y.requires_grad
     False
     """
-    with recording(False):
-        yield
+    off = recording(False)
+    return off if function is None else off(function)
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -111,6 +147,8 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
         result._requires_grad = False
         result.function, result.args, result.kwargs = None, (), _NO_KWARGS
     result._time = _now()
+    if watched and (watcher := _watcher.get()):
+        watcher.called(result, function, args, kwargs)
     return result
 
 
@@ -284,10 +322,10 @@ def backpropagate(
     """
     nodes = history(root, targets)
     again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
-    if again and record:  # what is masked now must be masked in the next derivative, too
-        return _walk(nodes, root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
-    answers = _walk(nodes, root, gradient, targets, record, free=free and not again)
-    if again and any(map(_has_nan, answers.values())):
+    # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
+    masked = again and (record or _watcher.get())
+    answers = {} if masked else _walk(nodes, root, gradient, targets, record, free=free and not again)
+    if masked or (again and any(map(_has_nan, answers.values()))):
         answers = _walk(list(again), root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     if free:
         for node in again:
@@ -308,6 +346,7 @@ def _walk(
     wanted = set(nodes) if targets else None  # None: all that are tracked
     gradients: dict[Tensor, Any] = {root: gradient}
     answers: dict[Tensor, Any] = {}
+    watcher = _watcher.get() and _watcher.get().walk()
     with np.errstate(all="ignore"), recording(record):  # an inf or nan shows in the gradient, as it should
         while nodes:
             node = nodes.pop()
@@ -322,7 +361,7 @@ def _walk(
                 continue
             values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
-            rules = vjps[function]
+            rules = watcher.rules(node, args) if watcher else vjps[function]
             for position, argument in enumerate(args):
                 if not isinstance(argument, Tensor) or not argument._requires_grad:
                     continue
@@ -345,6 +384,10 @@ def _walk(
                     masks[argument] = masks[argument] | mask if argument in masks else mask
                 part = _fit(part, argument, function, position)
                 gradients[argument] = gradients[argument] + part if argument in gradients else part
+                if watcher:
+                    watcher.received(argument, gradients[argument], node, args, position, g)
+    if watcher:
+        watcher.ended(answers)
     return answers
 
 
