@@ -99,6 +99,8 @@ findings = [  # what, how, the error, words of the message, the source line that
     ("0-d overflow", lambda: np.exp(leaf(1000.0)), FloatingPointError, ["the first inf, at index ()"], "np.exp(leaf(1"),
     ("within a layer", lambda: softmax(leaf([np.inf, 1.0])), FloatingPointError,
      ["np.subtract(float64[2], float64[1]) made the first nan, at index (0,)"], "softmax(leaf("),
+    ("within NumPy", lambda: np.polynomial.polynomial.polyval(leaf(1e200), [1.0, 2.0, 3.0, 4.0]), FloatingPointError,
+     ["np.multiply(float64[], float64[]) made the first inf"], "np.polynomial."),
     ("not tracked", lambda: np.log(mg.Tensor(0.0)), FloatingPointError, ["np.log(float64[])"], "np.log(mg.Tensor"),
     ("not recorded", lambda: mg.no_grad(lambda: np.log(leaf(0.0)))(), FloatingPointError, ["np.log("], "not recorded"),
     ("nan that came in", lambda: leaf([1.0, np.nan]) * 2, FloatingPointError,
@@ -147,9 +149,9 @@ def test_what_is_found(act: Callable[[], Any], kind: type[Exception], words: lis
 # ---------------------------------------------------------------------------------------------- what is no mistake
 
 
-def meant() -> mg.Tensor:
-    x = leaf([0.0, 4.0])
-    with np.errstate(divide="ignore"):
+def meant(point: float, **settings: Any) -> mg.Tensor:
+    x = leaf([point, 4.0])
+    with np.errstate(**settings):
         return np.sum(np.where(x.data > 0, np.log(x), 0))
 
 
@@ -161,7 +163,8 @@ harmless = {
     "the slope of what was not chosen": lambda: np.sum(np.where([False, True], np.sqrt(leaf([0.0, 4.0])), 0)),
     "the slope of what was left out before": lambda: np.sqrt(np.where([False, True], leaf([0.0, 4.0]), 0))[1],
     "the norm of zeros": lambda: np.sum(np.linalg.norm(leaf(np.zeros((2, 3))), axis=1)),
-    "an inf that is meant": meant,
+    "an inf that is meant": lambda: meant(0.0, divide="ignore"),
+    "a nan that is meant": lambda: meant(-1.0, invalid="ignore"),
     "an inf that goes on": masked_attention,
     "nan that is left out": lambda: np.nansum(leaf([1.0, np.nan, 2.0])),
     "a large number of tanh": lambda: np.sum(mg.nn.functional.tanh(leaf([1e308, -1e308, 1.0]))),
