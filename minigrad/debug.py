@@ -55,11 +55,9 @@ class Watcher:
 
     def called(self, answer: Tensor, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Judge the answer of a call, and remember the call if the graph does."""
-        settings = np.geterr()
-        meant = {"nan": settings["invalid"] == "ignore", "inf": "ignore" in (settings["divide"], settings["over"])}
         inputs = dict(_parts(args, kwargs))
         found = _first_wrong(answer._data, inputs)
-        if found and not meant[found[0]]:
+        if found and not _meant(found[0]):
             raise _not_finite(_written(function, args), *found, inputs, _line())
         if answer.function is not None:
             answer.args = remembered = Remembered(args)
@@ -131,6 +129,12 @@ class _Watched(Sequence[Any]):
                 ) from error
 
         return rule and watched
+
+
+def _meant(kind: str) -> bool:
+    """Whether np.errstate says that a nan or inf is no surprise."""
+    settings = np.geterr()
+    return "ignore" in ([settings["invalid"]] if kind == "nan" else [settings["divide"], settings["over"]])
 
 
 def _not_finite(

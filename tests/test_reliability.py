@@ -238,7 +238,7 @@ def joined(join: Callable[..., Any], n: int) -> None:
     ids=["uses", "concatenate", "stack"],
 )
 def test_time_grows_with_the_number_of_arguments_and_not_with_its_square(act: Callable[[int], None], n: int) -> None:
-    assert seconds(act, n) < 40 * max(seconds(act, n // 10) for _ in range(3))
+    assert seconds(act, n) < 20 * seconds(act, n // 10) + 0.5  # the last is for the moods of the machine
 
 
 @pytest.mark.parametrize("dtypes", ["bBe", "bBf", "eef", "ede"])
