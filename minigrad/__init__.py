@@ -8,6 +8,7 @@ from minigrad import constants as constants
 from minigrad import linalg as linalg
 from minigrad import moves as moves
 from minigrad.compile import compile
+from minigrad.debug import debug
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
 from minigrad.transforms import (
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoint",
     "compile",
     "data",
+    "debug",
     "elementwise_grad",
     "evaluate",
     "fit",

@@ -38,6 +38,7 @@ from minigrad.tensor import (
     observed,
     recording,
     replayed,
+    watcher,
 )
 from minigrad.trace import Trace, current, draw, drawing_again, leaves, numbers
 from minigrad.transforms import _flatten
@@ -615,7 +616,7 @@ class Compiled:
         self.programs: dict[Any, list[Program]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current():
+        if current() or watcher():  # part of a larger program, or under examination
             return self.f(*args, **kwargs)
         if kwargs or not all(type(x) in _ARRAYS for x in args):
             flat, rebuild = _flatten((args, kwargs))

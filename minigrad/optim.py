@@ -25,7 +25,6 @@ class Flat:
         self.parameters = parameters
         dtype, size = parameters[0].dtype, sum(parameter.size for parameter in parameters)
         self.data, self.grad = np.zeros(size, dtype), np.zeros(size, dtype)
-        self.scratch = np.zeros(size, dtype)
         self.datas, self.grads = self.views(self.data), self.views(self.grad)
         self.gather()
 
@@ -93,7 +92,7 @@ class Optimizer:
             with np.errstate(over="ignore", invalid="ignore"):  # a diverged parameter shows in the loss
                 if self.weight_decay:
                     g = self.decayed(flat)
-                self.update(flat.data, g, flat.scratch, **memory)
+                self.update(flat.data, g, np.empty_like(g), **memory)  # scratch, made anew: kept, it adds to the peak
             for parameter, data in zip(flat.parameters, flat.datas, strict=True):
                 parameter.data = data  # tells the engine that the numbers have changed
 

@@ -328,7 +328,11 @@ def put_add(x, index, value):
     """
     answer = np.array(x)
     if _repeats(index):  # broadcast here, since np.add.at can read beyond the end of a value shorter than the index
-        np.add.at(answer, index, np.broadcast_to(value, answer[index].shape))
+        value = np.broadcast_to(value, answer[index].shape)
+        if max(answer.ndim, value.ndim) > 32:  # of more axes np.add.at crashes: it is given one
+            places = np.arange(answer.size).reshape(answer.shape)[index]
+            return put_add(answer.ravel(), places.ravel(), value.ravel()).reshape(answer.shape)
+        np.add.at(answer, index, value)
     else:
         answer[index] += value
     return answer

@@ -25,7 +25,6 @@ import functools
 import inspect
 import itertools
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextvars import ContextVar
 from operator import attrgetter, getitem
@@ -53,20 +52,56 @@ np.empty(2**24, np.uint8)
 
 _now = itertools.count().__next__
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
+_watcher: ContextVar[Any] = ContextVar("watcher", default=None)
+_observer: ContextVar[Any] = ContextVar("observer", default=None)
+watched = False  # whether there was ever one of these: the calls of those who never debug or compile need not ask
 _NO_KWARGS: dict[str, Any] = {}
 
-_observed = 0  # observers at work in all threads: while there is none, nobody looks for one
-_observing = threading.Lock()
-_observer: ContextVar[Any] = ContextVar("observer", default=None)
+_outer: ContextVar[tuple[tuple[ContextVar[Any], Any], ...]] = ContextVar("outer", default=())
 
 
-@contextlib.contextmanager
-def recording(on: bool) -> Iterator[None]:
-    token = _recording.set(on)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+class Switch:
+    """A variable that has a value in a `with` block or a decorated function; for this thread and async task only.
+
+    It remembers nothing itself, so one switch serves many blocks: one after the other, nested, and in many threads.
+    """
+
+    def __init__(self, variable: ContextVar[Any], value: Any) -> None:
+        self.variable, self.value = variable, value
+
+    def __enter__(self) -> None:
+        _outer.set((*_outer.get(), (self.variable, self.variable.get())))
+        self.variable.set(self.value)
+
+    def __exit__(self, *error: object) -> None:
+        *rest, (variable, before) = _outer.get()
+        _outer.set(tuple(rest))
+        variable.set(before)
+
+    def __call__(self, function: Function) -> Function:
+        if not callable(function):
+            raise TypeError(f"what is decorated is a function, not {function!r}: for a few lines, write a `with` block")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name_of(function)} is a generator function: between two yields, what is switched for it would stay "
+                "switched for its caller. Write a `with` block inside it that ends before the next yield."
+            )
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return await function(*args, **kwargs)
+
+        return async_wrapper if inspect.iscoroutinefunction(function) else wrapper
+
+
+def recording(on: bool) -> Switch:
+    return Switch(_recording, on)
 
 
 def is_recording() -> bool:
@@ -74,34 +109,28 @@ def is_recording() -> bool:
     return _recording.get()
 
 
-@contextlib.contextmanager
-def observed(observer: Any) -> Iterator[None]:
-    """Leave every call in this thread and async task to `observer.call(function, args, kwargs)`, of constants too.
+def observed(observer: Any) -> Switch:
+    """Leave every call to `observer.call(function, args, kwargs)`, of constants too.
 
     It is told by `observer.read(tensor)` before anybody looks at the numbers of a Tensor.
     """
-    global _observed
-    token = _observer.set(observer)
-    with _observing:
-        _observed += 1
-    try:
-        yield
-    finally:
-        with _observing:
-            _observed -= 1
-        _observer.reset(token)
+    global watched
+    watched = True
+    return Switch(_observer, observer)
+
+
+def watcher() -> Any:
+    """The watcher of this thread and async task, or None; see `minigrad.debug`."""
+    return _watcher.get() if watched else None
 
 
 def observer() -> Any:
     """The observer of this thread and async task, or None."""
-    return _observer.get() if _observed else None
+    return _observer.get() if watched else None
 
 
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad(function: Function | None = None) -> Any:
     """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
-
-    (A generator or async function that is decorated goes on recording: use the block inside it.)
 
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> with no_grad():
@@ -109,8 +138,8 @@ def no_grad() -> Iterator[None]:
     >>> y.requires_grad
     False
     """
-    with recording(False):
-        yield
+    off = recording(False)
+    return off if function is None else off(function)
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -118,7 +147,7 @@ def no_grad() -> Iterator[None]:
 
 def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KWARGS) -> Tensor:
     """Run a function of the table `vjps` on the arrays inside `args`; the answer remembers the call."""
-    if _observed and (watching := _observer.get()):
+    if watched and (watching := _observer.get()):
         return watching.call(function, args, kwargs)  # type: ignore[no-any-return]
     tracked = False
     arrays = []
@@ -146,6 +175,8 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
         result._requires_grad = False
         result.function, result.args, result.kwargs = None, (), _NO_KWARGS
     result._time = _now()
+    if watched and (watching := _watcher.get()):
+        watching.called(result, function, args, kwargs)
     return result
 
 
@@ -363,10 +394,10 @@ def backpropagate(
         watching.walked = True
         return _walk(nodes, root, gradient, targets, record=True)
     again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
-    if again and record:  # what is masked now must be masked in the next derivative, too
-        return _walk(nodes, root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
-    answers = _walk(nodes, root, gradient, targets, record, free=free and not again)
-    if again and any(map(_has_nan, answers.values())):
+    # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
+    masked = again and (record or watcher())
+    answers = {} if masked else _walk(nodes, root, gradient, targets, record, free=free and not again)
+    if masked or (again and any(map(_has_nan, answers.values()))):
         answers = _walk(list(again), root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     if free:
         for node in again:
@@ -387,6 +418,8 @@ def _walk(
     wanted = set(nodes) if targets else None  # None: all that are tracked
     gradients: dict[Tensor, Any] = {root: gradient}
     answers: dict[Tensor, Any] = {}
+    watching = watcher()
+    watching = watching and watching.walk()
     with np.errstate(all="ignore"), recording(record):  # an inf or nan shows in the gradient, as it should
         while nodes:
             node = nodes.pop()
@@ -417,7 +450,7 @@ def _walk(
                 continue
             values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
-            rules = vjps[function]
+            rules = watching.rules(node, args) if watching else vjps[function]
             for position, argument in enumerate(args):
                 if not isinstance(argument, Tensor) or not argument._requires_grad:
                     continue
@@ -440,6 +473,10 @@ def _walk(
                     masks[argument] = masks[argument] | mask if argument in masks else mask
                 part = _fit(part, argument, function, position)
                 gradients[argument] = gradients[argument] + part if argument in gradients else part
+                if watching:
+                    watching.received(argument, gradients[argument], node, args, position, g)
+    if watching:
+        watching.ended(answers)
     return answers
 
 
@@ -617,7 +654,7 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The array. Assigning replaces it, in the same shape and dtype."""
-        return self._read() if _observed else self._data
+        return self._read() if watched else self._data
 
     @data.setter
     def data(self, value: ArrayLike) -> None:

@@ -7,17 +7,15 @@ like the others. Shapes and dtypes may be looked at.
 
 from __future__ import annotations
 
-import linecache
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import getitem
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from minigrad.debug import users_line
 from minigrad.tensor import Function, Tensor, choices, explained, is_recording, name_of, observer, vjps
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
@@ -68,7 +66,7 @@ class Trace:
         of_inputs = list(filter(self.traced, tensors))
         if function in LENGTHS or (function is getitem and any(t.dtype == bool for t in tensors[1:])):
             if of_inputs:
-                self.refuse(f"{name_of(function)} returns as many numbers as it finds, so its shape is not known")
+                self.refuse(f"calls {name_of(function)}, which returns as many numbers as it finds")
             return function(*values, **options)
         if function is draw and (bits := getattr(getattr(args[0], "__self__", None), "bit_generator", None)):
             self.states.setdefault(bits, bits.state)
@@ -97,14 +95,13 @@ class Trace:
     def read(self, tensor: Tensor) -> None:
         """Somebody wants to look at numbers."""
         if self.traced(tensor):
-            self.refuse(f"this line looks at the numbers of a {tensor.dtype}{list(tensor.shape)} tensor")
+            self.refuse(f"looks at the numbers of a {tensor.dtype}{list(tensor.shape)} tensor")
 
     def refuse(self, what: str) -> NoReturn:
         """Raise an error that names the user's own line."""
         raise TraceError(
-            f"{users_line()}\n{what}, and a compiled function must be right for other numbers, too. Choose between "
-            "values with np.where(condition, a, b), take the numbers outside of the compiled function, or leave the "
-            "function as it is."
+            f"{users_line()}, {what}, and a compiled function must be right for other numbers, too: choose between "
+            "values with np.where(condition, a, b), take numbers outside of it, or leave it uncompiled."
         )
 
     def restore(self) -> None:
@@ -157,13 +154,3 @@ def leaves(value: Any) -> Iterator[Any]:
             yield from leaves(item)
     else:
         yield value
-
-
-def users_line() -> str:
-    """Where the innermost line that is not of minigrad or NumPy stands, and what it says."""
-    ours = (str(Path(__file__).parent), str(Path(np.__file__).parent))
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(ours):
-        frame = frame.f_back
-    place = frame.f_code.co_filename, frame.f_lineno
-    return f"{place[0]}:{place[1]}: {linecache.getline(*place).strip()}"

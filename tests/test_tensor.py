@@ -9,7 +9,7 @@ import pickle
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,14 @@ def grad_of_another_shape() -> None:
     leaf().grad = np.zeros(4)
 
 
+def generator() -> Iterator[int]:
+    yield 1
+
+
+async def async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
 ones = np.ones
 messages = [  # what, how, the error, words of the message
     ("backward, not scalar", lambda: (leaf() * 2).backward(), ValueError,
@@ -142,6 +150,10 @@ messages = [  # what, how, the error, words of the message
     ("copying a result", lambda: copy.deepcopy(leaf() * 2), TypeError, ["leaf", "t.detach()"]),
     ("iteration over 0-d", lambda: list(leaf(1.0)), TypeError, ["0-d"]),
     ("len of 0-d", lambda: len(leaf(1.0)), TypeError, ["unsized"]),
+    ("no_grad of a generator", lambda: mg.no_grad(generator), TypeError,
+     ["generator is a generator function", "its caller", "`with` block inside it"]),
+    ("no_grad of an async generator", lambda: mg.no_grad()(async_generator), TypeError, ["async_generator is a"]),
+    ("no_grad of a number", lambda: mg.no_grad(3), TypeError, ["a function, not 3", "`with` block"]),
     ("primitive, no rule", lambda: mg.primitive()(np.sin), TypeError, ["one rule for each", "@primitive(lambda g"]),
     ("primitive, not a rule", lambda: mg.primitive(3), TypeError, ["(g, ans, *args)", "None", "3"]),
 ]  # fmt: skip
@@ -354,6 +366,48 @@ def test_no_grad_in_a_block_and_as_decorator() -> None:
     for _ in range(2):
         assert not countdown(3).requires_grad
         assert (x * 2).requires_grad
+
+
+def test_one_no_grad_serves_many_blocks() -> None:
+    x, block = leaf(), mg.no_grad()
+    for _ in range(2):
+        with block:
+            with block:
+                assert not (x * 2).requires_grad
+            assert not (x * 2).requires_grad
+        assert (x * 2).requires_grad
+
+
+def test_no_grad_decorates_with_and_without_brackets() -> None:
+    x = leaf()
+
+    def double() -> mg.Tensor:
+        """twice x"""
+        return x * 2
+
+    for decorated in (mg.no_grad(double), mg.no_grad()(double)):
+        assert not decorated().requires_grad
+        assert (decorated.__name__, decorated.__doc__) == ("double", "twice x")
+        assert double().requires_grad
+
+
+def test_no_grad_decorates_an_async_function() -> None:
+    x = leaf()
+
+    @mg.no_grad
+    async def twice() -> list[bool]:
+        before = (x * 2).requires_grad
+        await asyncio.sleep(0)
+        return [before, (x * 2).requires_grad]
+
+    async def main() -> list[Any]:
+        async def outside() -> bool:
+            await asyncio.sleep(0)
+            return (x * 2).requires_grad
+
+        return [await twice(), (x * 2).requires_grad, *await asyncio.gather(twice(), outside())]
+
+    assert asyncio.run(main()) == [[False, False], True, [False, False], True]
 
 
 def test_no_grad_ends_with_an_error() -> None:
