@@ -25,10 +25,11 @@ def debug(function: Function | None = None) -> Any:
 
     - RuntimeError when backward() comes to an array, also one in an index or a keyword, that was written to since the
       call that used it, or to a rule that writes to what it is given;
-    - FloatingPointError at the first nan or inf in the answer of a call, recorded or not, or in a gradient. An inf
-      that was put in may go on as an inf. In the forward pass, np.errstate says where one is meant, as it does to
-      NumPy: invalid="ignore" a nan, divide="ignore" or over="ignore" an inf. In the backward pass, what does not get
-      through to a gradient at its end, since np.where or the like did not choose it, does not count.
+    - FloatingPointError at the first nan or inf in the answer of a call, recorded or not, or in a gradient. Of what
+      was put in, an inf may go on as an inf, and a nan may not. In the forward pass, np.errstate says where one is
+      meant, as it does to NumPy: invalid="ignore" a nan, divide="ignore" or over="ignore" an inf. In the backward
+      pass, what does not get through to a gradient at its end, since np.where or the like did not choose it, does not
+      count.
 
     The arrays of calls outside of the block are not known. Inside, everything is several times slower.
 
