@@ -480,7 +480,8 @@ class Program:
         self.places = [k for k, x in enumerate(answers) if isinstance(x, Tensor)]
         outputs = [x for x in answers if isinstance(x, Tensor)]
         self.kinds = [x not in trace.arrays for x in outputs]
-        self.doubtful = trace.walked and trace.chose
+        self.chooses = trace.chose
+        self.doubtful = trace.walked and trace.chose  # whether a nan in an answer may be one that was not chosen
         targets = [_tracked_leaves(trace, output) for output in outputs]
         seeds, gradients = self.walk(trace, outputs, targets)
         trace.restore()
@@ -563,9 +564,8 @@ class Program:
                 again = lambda *some, k=k, targets=targets: np.positive(
                     _flatten(run(dict(zip(targets, some, strict=True))))[0][k]
                 )
-                answers[k] = call(
-                    replayed, [tensors[i] for i in targets], {"run": again, "answer": output, "pull": pull}
-                )
+                way_back = {"run": again, "answer": output, "pull": pull, "chooses": self.chooses}
+                answers[k] = call(replayed, [tensors[i] for i in targets], way_back)
             else:
                 answers[k] = Tensor(output) if kind else output
         return self.rebuild(answers)

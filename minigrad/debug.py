@@ -87,6 +87,17 @@ class Walk:
                     )
         return _Watched(node, args)
 
+    def replayed(self, node: Tensor, value: Tensor, args: Sequence[Any]) -> None:
+        """Compare what a checkpointed function gave at first with what it gives now, which stands for it from here."""
+        if _print(value) != _print(node):
+            raise RuntimeError(
+                f"the checkpointed function called in {_line_of(args)} gave another answer when it was run again, so "
+                "the gradient would be wrong: an array that it reads was written to, or it is random. Give it the "
+                "random numbers as an argument."
+            )
+        if node in self.origins:
+            self.origins[value] = self.origins[node]
+
     def received(
         self, argument: Tensor, gradient: Any, node: Tensor, args: Sequence[Any], position: int, g: Any
     ) -> None:

@@ -393,7 +393,7 @@ def backpropagate(
     if watching := observer():
         watching.walked = True
         return _walk(nodes, root, gradient, targets, record=True)
-    again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
+    again = list(nodes) if any(map(_chooses, nodes)) else []
     # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
     masked = again and (record or watcher())
     answers = {} if masked else _walk(nodes, root, gradient, targets, record, free=free and not again)
@@ -403,6 +403,13 @@ def backpropagate(
         for node in again:
             node.args = None if node.function else ()
     return answers
+
+
+def _chooses(node: Tensor) -> bool:
+    """Whether a call may leave some numbers out."""
+    if node.function is replayed:
+        return bool(node.kwargs.get("chooses", True))
+    return node.function in choices or "where" in node.kwargs
 
 
 def _walk(
@@ -441,6 +448,8 @@ def _walk(
                 if parts is not None:
                     continue
                 value, inside = _replay(run, args)
+                if watching:
+                    watching.replayed(node, value, args)
                 nodes += inside
                 gradients[value] = g
                 if wanted is not None:
@@ -480,16 +489,14 @@ def _walk(
     return answers
 
 
-def replayed(*args: Any, run: Function, answer: Any, pull: Function | None = None) -> Any:
+def replayed(*args: Any, run: Function, answer: Any, pull: Function | None = None, chooses: bool = True) -> Any:
     """The answer of `run(*args)`, of which only the arguments are remembered: the walk runs it again.
 
     `run` records all that it does with the tracked Tensors among `args`, and works with no others that are tracked.
-    Where `pull(g)` returns the gradients of `args`, there is no need to; it may return None.
+    Where `pull(g)` returns the gradients of `args`, there is no need to; it may return None. `chooses` says whether
+    there may be branches in it that are not chosen.
     """
     return answer
-
-
-choices.add(replayed)  # for all that the graph shows
 
 
 def _replay(run: Function, args: Sequence[Any]) -> tuple[Tensor, list[Tensor]]:

@@ -91,6 +91,8 @@ findings = [  # what, how, the error, words of the message, the source line that
     ("answer", lambda: answer_changed(lambda y: y), RuntimeError, ["the answer of np.exp(float64[3])"], "middle = "),
     ("answer that was used", lambda: answer_changed(lambda y: y * 2), RuntimeError, ["argument 0 of np.multiply("],
      "answer_changed(lambda y: y * 2)"),
+    ("checkpoint", changed(lambda x, a: mg.checkpoint(lambda x: x * a)(x), THREE), RuntimeError,
+     ["checkpointed function", "another answer when it was run again"], "mg.checkpoint(lambda x: x * a)"),
     # the first nan or inf of the forward pass
     ("log", lambda: np.log(leaf([1.0, 0.0])), FloatingPointError,
      ["np.log(float64[2]) made the first inf, at index (1,)"], "np.log(leaf([1"),
@@ -110,6 +112,8 @@ findings = [  # what, how, the error, words of the message, the source line that
     # and of the backward pass
     ("slope of sqrt", lambda: np.sum(np.sqrt(leaf([1.0, 0.0]))).backward(), FloatingPointError,
      ["the rule of np.sqrt(float64[2]) for its argument 0 made the first inf, at index (1,)"], "np.sum(np.sqrt(leaf("),
+    ("slope behind a checkpoint", lambda: np.sum(np.sqrt(mg.checkpoint(lambda x: x * 2)(leaf([1.0, 0.0])))).backward(),
+     FloatingPointError, ["the rule of np.sqrt(float64[2])"], "np.sum(np.sqrt(mg.checkpoint"),
     ("chosen slope", lambda: np.where(True, np.sqrt(leaf(0.0)), 0).backward(), FloatingPointError,
      ["the rule of np.sqrt(float64[])"], "np.where(True, np.sqrt"),
     ("slope inside grad", lambda: mg.grad(lambda x: np.sqrt(x))(0.0), FloatingPointError, ["np.sqrt"], "mg.grad("),
