@@ -144,7 +144,8 @@ for function, additional in more.items():
 
 
 def test_every_rule_has_a_row() -> None:
-    assert {*cases, *linalg_cases} == set(vjps)
+    of_tests = {function for function in vjps if str(getattr(function, "__module__", "")).startswith("test_")}
+    assert {*cases, *linalg_cases} == set(vjps) - of_tests
 
 
 @pytest.mark.parametrize("function", cases, ids=name_of)
