@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import builtins
 import functools
+import inspect
+import itertools
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from keyword import iskeyword
 from operator import getitem
-from typing import Any
+from types import FunctionType
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad.nn.module import walk
+from minigrad.rules import join
 from minigrad.tensor import (
     Array,
     Function,
@@ -323,105 +328,152 @@ def in_place(value: Value) -> bool:
 
 
 class Writer:
-    """The lines of a program, and what their names stand for."""
+    """The lines of a program, and what its global names stand for."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.names: dict[str, Any] = {"np": np}
-        self.of: dict[int, str] = {}  # names by the id of what they stand for
-        self.count = 0
+        self.taken: set[str] = {"np", "buffers", "saved", "workspace", "forward", "backward"}
+        self.names: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
 
-    def global_name(self, thing: Any, wish: str) -> str:
-        """A global name of the program for a function or a constant."""
-        if id(thing) not in self.of:
-            name, i = wish, 1
-            while name in self.names:
-                name, i = f"{wish}_{i}", i + 1
-            self.names[name], self.of[id(thing)] = thing, name
-        return self.of[id(thing)]
+    def new_name(self, wish: str) -> str:
+        """A name like the one that is wished for, which nothing has yet."""
+        wish = re.sub(r"\W+", "_", wish).strip("_") or "f"
+        wish = f"_{wish}" if wish[0].isdigit() or iskeyword(wish) or re.fullmatch(r"[bt]\d+", wish) else wish
+        name = next(name for i in itertools.count() if (name := f"{wish}_{i}" if i else wish) not in self.taken)
+        self.taken.add(name)
+        return name
+
+    def named(self, thing: Any, wish: str, key: Any = None) -> str:
+        """The global name of a function or a constant."""
+        key = key or (thing if callable(thing) else id(thing))
+        if key not in self.names:
+            self.names[key] = self.new_name(wish), thing
+        return self.names[key][0]
 
     def function(self, function: Function) -> str:
-        name = re.sub(r"\W+", "_", name_of(function).removeprefix("np.")).strip("_")
-        return self.global_name(function, name if name.isidentifier() and not iskeyword(name) else "f")
+        return self.named(function, name_of(function).removeprefix("np."))
+
+    def constant(self, data: Array) -> str:
+        return self.named(data, "c", (data.shape, data.dtype, data.tobytes()) if data.size <= SMALL else None)
 
     def text(self, value: Any) -> str:
         """An argument as one would write it."""
         if isinstance(value, Value):
-            return value.name if value.data is None else self.global_name(value.data, "c")
+            return value.name if value.data is None else self.constant(value.data)
         if isinstance(value, tuple):
-            return f"({', '.join(map(self.text, value))}{',' if len(value) == 1 else ''})"
+            return _tuple(map(self.text, value))
         if isinstance(value, list):
             return f"[{', '.join(map(self.text, value))}]"
         if isinstance(value, slice):
             return f"slice({self.text(value.start)}, {self.text(value.stop)}, {self.text(value.step)})"
-        if value is None or value is ... or type(value) in (bool, int, str):
-            return "..." if value is ... else repr(value)
-        if type(value) is float and math.isfinite(value):
+        if isinstance(value, np.dtype):
+            return f'np.dtype("{value}")'
+        if value is ...:
+            return "..."
+        if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
             return repr(value)
-        return self.global_name(value, "c")
+        return self.named(value, "given")
 
     def line(self, value: Value) -> str:
         """The line that computes a value."""
-        self.count += 1
-        value.name = f"t{self.count}"
+        value.name = value.name or self.new_name(f"v{len(self.taken)}")
         where = f"b{self.plan.place[value]}" if value in self.plan.place else None
         return f"{value.name} = {self.call(value, where)}".ljust(60) + f"  # {value.dtype} {value.shape}"
 
     def call(self, value: Value, out: str | None) -> str:
-        function, args, kwargs = value.function, value.args, value.kwargs
+        function, args, kwargs = value.function, value.args, dict(value.kwargs)
         assert function is not None
+        texts = list(map(self.text, args))
         if function is getitem:
-            return f"{self.text(args[0])}[{self.text(args[1])}]"
+            index = texts[1][1:-1].rstrip(",") if isinstance(args[1], tuple) and len(args[1]) == 1 else texts[1]
+            return f"{texts[0]}[{index}]"
         if function is draw:
-            function, args = args[0], args[1:]
+            return (
+                f"{self.named(args[0], 'draw')}({_arguments(texts[1:], {k: self.text(x) for k, x in kwargs.items()})})"
+            )
         if function is np.transpose and not kwargs and (len(args) == 1 or args[1] is None):
-            return f"{self.text(args[0])}.T"
+            return f"{texts[0]}.T"
+        if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
+            return f"{texts[0]}.{function.__name__}({texts[1]})"
         if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
-            x, y = map(self.text, args)
-            return f"{self.function(np.dot)}({x}, {y}{'.T' if function is np.inner else ''}{f', {out}' if out else ''})"
-        if function is np.sum and out:
-            axis, keepdims = args[1] if len(args) > 1 else None, len(args) > 4 and args[4]
-            rest = f", axis={self.text(axis)}, out={out}" + (", keepdims=True" if keepdims else "")
-            return f"{self.function(np.add.reduce)}({self.text(args[0])}{rest})"
-        if isinstance(function, np.ufunc) and function is not np.ldexp:
-            args = [self.operand(x, value) for x in args]
-        parts = [*map(self.text, args), *(f"{key}={self.text(item)}" for key, item in kwargs.items())]
-        if out:
-            parts.append(f"out={out}")
-        return f"{self.function(function)}({', '.join(parts)})"
+            function, texts[1] = np.dot, texts[1] + ("" if function is np.matmul else ".T")
+        elif function is np.sum and takes_out(value):
+            names = ("axis", "dtype", "out", "keepdims")
+            given = {name: x for name, x in zip(names, args[1:], strict=False) if x is not None and x is not False}
+            function, texts, kwargs = np.add.reduce, texts[:1], {"axis": None, **given}
+        elif function is join:
+            function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
+        elif isinstance(function, np.ufunc) and function is not np.ldexp:
+            dtype = np.result_type(
+                *(getattr(x, "dtype", x) for x in args)
+            )  # of numbers, too: as arrays they are faster
+            texts = [
+                self.constant(np.asarray(x, dtype)) if type(x) in (int, float) else text
+                for x, text in zip(args, texts, strict=True)
+            ]
+        options = {key: self.text(item) for key, item in kwargs.items()} | ({"out": out} if out else {})
+        return f"{self.function(function)}({_arguments(texts, options)})"
 
-    def operand(self, x: Any, value: Value) -> Any:
-        """Numbers as arrays of no axes, which NumPy takes up faster."""
-        if type(x) not in (int, float):
-            return x
-        dtype = np.result_type(*(y.dtype if hasattr(y, "dtype") else y for y in value.args))
-        constant = Value(np.asarray(x, dtype))
-        constant.data = self.number(x, dtype)
-        return constant
+    def head(self) -> tuple[list[str], dict[str, Any]]:
+        """The lines that define the global names, and those that cannot be defined by a line."""
+        imports, lines, given = [], ["import numpy as np"], {}
+        for key, (name, thing) in self.names.items():
+            path = name_of(thing).removeprefix("np.") if callable(thing) else ""
+            if isinstance(key, tuple) and thing.size and np.isfinite(thing).all():  # a small constant
+                lines.append(f'{name} = np.array({thing.tolist()}, "{thing.dtype}")')
+            elif path and _of_numpy(path) == thing:
+                if path == name:
+                    imports.append(name)
+                else:
+                    lines.append(f"{name} = np.{path}")
+            else:
+                given[name] = thing
+        lines[1:1] = [f"from numpy import {', '.join(sorted(imports))}"] if imports else []
+        return lines, given
 
-    def number(self, x: Any, dtype: Any) -> Array:
-        numbers: dict[Any, Array] = self.names.setdefault("_numbers", {})
-        return numbers.setdefault((repr(x), dtype), np.asarray(x, dtype))
+
+def _of_numpy(path: str) -> Any:
+    """What NumPy has under a name such as `linalg.inv`, or None."""
+    thing: Any = np
+    for part in path.split("."):
+        thing = getattr(thing, part, None)
+    return thing
 
 
-def source_of(
-    title: str,
-    inputs: Sequence[Value],
-    forward: Sequence[Value],
-    outputs: Sequence[Value],
-    draws: Sequence[Value],
-    seeds: Sequence[Value],
-    backward: Sequence[Value],
-    gradients: Sequence[Value],
-) -> tuple[str, dict[str, Any]]:
-    """The source of a program, and the functions and constants that it names."""
-    plan = Plan([*forward, *backward], [*outputs, *draws, *gradients])
+def _tuple(texts: Iterable[str]) -> str:
+    return "(" + "".join(f"{text}, " for text in texts).rstrip(" ") + ")"
+
+
+def _arguments(texts: Iterable[str], options: dict[str, str]) -> str:
+    return ", ".join([*texts, *(f"{key}={text}" for key, text in options.items())])
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return ["    " + line for line in lines]
+
+
+class Parts(NamedTuple):
+    """The values of a program, in order."""
+
+    inputs: Sequence[Value]
+    forward: Sequence[Value]
+    outputs: Sequence[Value]
+    draws: Sequence[Value]
+    seeds: Sequence[Value]
+    backward: Sequence[Value]
+    gradients: Sequence[Value]
+
+
+def source_of(title: str, parts: Parts) -> tuple[str, dict[str, Any]]:
+    """The source of a program, and what those of its global names stand for that it does not define."""
+    plan = Plan([*parts.forward, *parts.backward], [*parts.outputs, *parts.draws, *parts.gradients])
     writer = Writer(plan)
-    first = [writer.line(value) for value in forward]
-    before = {*inputs, *forward}
-    seed = [value.name for value in seeds]
-    saved = list(dict.fromkeys(x for v in (*backward, *gradients) for x in (*v.operands(), v) if x in before))
-    second = [writer.line(value) for value in backward]
+    for value in (*parts.inputs, *parts.seeds, *parts.gradients):
+        value.name = writer.new_name(value.name) if value.name and value.data is None else ""
+    first, second = ([writer.line(value) for value in calls] for calls in (parts.forward, parts.backward))
+    before = {*parts.inputs, *parts.forward}
+    used = [x for value in (*parts.backward, *parts.gradients) for x in (*value.operands(), value)]
+    saved = [value.name for value in dict.fromkeys(used) if value in before]
     handed: set[Value] = set()
 
     def leaving(value: Value) -> str:
@@ -430,32 +482,28 @@ def source_of(
         handed.add(value)
         return writer.text(value) if own else f"np.array({writer.text(value)})"
 
-    def pack(names: Iterable[str]) -> str:
-        return "(" + "".join(f"{name}, " for name in names).rstrip(" ") + ")"
-
     buffers = [f"b{i}" for i in range(len(plan.buffers))]
-    unpack = [f"{', '.join(buffers)}, = buffers"] if buffers else []
-    names = [value.name for value in inputs]
-    groups = map(leaving, outputs), map(writer.text, draws), (value.name for value in saved)
-    answer = f"return {', '.join(pack(group) for group in groups)}"
-    lines = [f"def forward({', '.join(['buffers', *names])}):", *_indented([*unpack, *first, answer])]
-    if gradients:
-        unpack += [f"{', '.join(v.name for v in saved)}, = saved"] if saved else []
-        handed.clear()
-        answer = f"return {pack(map(leaving, gradients))}"
-        lines += [
-            "",
-            "",
-            f"def backward({', '.join(['buffers', 'saved', *seed])}):",
-            *_indented([*unpack, *second, answer]),
-        ]
-    made = [f"np.empty({shape}, np.{dtype})," for shape, dtype in plan.buffers]
-    head = [f'"""{title}"""', "", "", "def workspace():", *_indented(["return [", *_indented(made), "]"]), "", ""]
-    return "\n".join([*head, *lines]) + "\n", writer.names
+    unpacked = [f"{_tuple(buffers)} = buffers"] if buffers else []
+    answer = _tuple(map(leaving, parts.outputs)), _tuple(map(writer.text, parts.draws)), _tuple(saved)
+    body = [f"def forward({_arguments(['buffers', *(value.name for value in parts.inputs)], {})}):"]
+    body += _indented([*unpacked, *first, f"return {', '.join(answer)}"])
+    if parts.gradients:
+        unpacked += [f"{_tuple(saved)} = saved"] if saved else []
+        answers = _tuple(map(leaving, parts.gradients))
+        body += ["", "", f"def backward({_arguments(['buffers', 'saved', *(seed.name for seed in parts.seeds)], {})}):"]
+        body += _indented([*unpacked, *second, f"return {answers}"])
+    made = _indented(
+        f'np.empty({shape}, "{dtype}"),'.ljust(40) + f"  # b{i}" for i, (shape, dtype) in enumerate(plan.buffers)
+    )
+    memory = ["def workspace():", *_indented(["return (", *made, ")"])]
+    head, given = writer.head()
+    comments = [f"# {name} is given: {_described(thing)}" for name, thing in given.items()]
+    lines = [f'"""{title}"""', "", *head, *comments, "", "", *memory, "", "", *body]
+    return "\n".join(lines) + "\n", given
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
-    return ["    " + line for line in lines]
+def _described(thing: Any) -> str:
+    return f"{thing.dtype} {thing.shape}" if isinstance(thing, np.ndarray) else repr(thing)
 
 
 # ----------------------------------------------------------------------------------------------------- the program
@@ -464,7 +512,9 @@ def _indented(lines: Iterable[str]) -> list[str]:
 class Program:
     """A function at work for one signature of its arguments `flat`, of which those at `positions` are inputs."""
 
-    def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function, positions: list[int], unit: bool) -> None:
+    def __init__(
+        self, f: Function, flat: Sequence[Any], rebuild: Function, positions: list[int], names: list[str], unit: bool
+    ) -> None:
         self.positions, self.unit = positions, unit
         self.outgrown = False  # it has met a gradient of its answer that is not 1, which it takes for granted
         self.tensors = [i for i in positions if isinstance(flat[i], Tensor)]
@@ -491,20 +541,21 @@ class Program:
         self.closed = [tensor for tensor in graph.inputs if tensor not in {*variables, *seeds}]
         self.flags, self.modes = [tensor._requires_grad for tensor in self.closed], trace.modes
         inputs = [graph.values[tensor] for tensor in (*variables, *self.closed)]
-        for i, value in enumerate(inputs):
-            value.name = f"x{i}"
-        given = [graph.values[seed] for seed in seeds]
-        for value in given:
-            value.name = "g"
         results = results[len(variables) + len(seeds) :]
         n, m = len(outputs), len(outputs) + len(trace.draws)
         forward = graph.needed(results[:m])
         backward = [value for value in graph.needed(results[m:]) if value not in set(forward)]
-        title = getattr(f, "__name__", "program")
-        self.source, names = source_of(title, inputs, forward, results[:n], results[n:m], given, backward, results[m:])
-        exec(builtins.compile(self.source, f"<{title}>", "exec"), names)
-        self.workspace, self.forward = names["workspace"], names["forward"]
-        self.backward: Any = names.get("backward")  # or None, where nothing is tracked
+        given = [graph.values[seed] for seed in seeds]
+        known = {tensor: name for name, tensor in _named_tensors(f)}
+        words = [*names, *(known.get(tensor, "p") for tensor in self.closed)]
+        for value, word in zip([*inputs, *given], [*words, "g"], strict=False):
+            value.name = word
+        self.parts = Parts(inputs, forward, results[:n], results[n:m], given, backward, results[m:])
+        title = f"{getattr(f, '__name__', 'program')}({', '.join(words[: len(names)])})"
+        self.source, namespace = source_of(title, self.parts)
+        exec(builtins.compile(self.source, f"<{title}>", "exec"), namespace)
+        self.workspace, self.forward = namespace["workspace"], namespace["forward"]
+        self.backward: Any = namespace.get("backward")  # or None, where nothing is tracked
         self.pool: list[Any] = []
         places = {tensor: i for i, tensor in enumerate([*(filled[i] for i in self.tensors), *self.closed])}
         self.targets = [[places[target] for target in some] for some in targets]
@@ -577,6 +628,30 @@ def _tracked_leaves(trace: Trace, output: Tensor) -> list[Tensor]:
     return [node for node in nodes if node.function is None and trace.traced(node)]
 
 
+def _argument_names(f: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[int, str]:
+    """The names of all arguments, by the id of what was given: `x`, or `batch.images` of a dict."""
+    try:
+        given = inspect.signature(f).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # NumPy's functions do not all tell
+        given = {f"x{i}": x for i, x in enumerate(args)} | kwargs
+    return {id(item): name for name, item in walk(given)}
+
+
+def _named_tensors(f: Function) -> Iterator[tuple[str, Tensor]]:
+    """The Tensors that a function closes over, or that are in what it closes over, with their names."""
+    f = inspect.unwrap(f)
+    code = getattr(f, "__code__", None)
+    owners = {"": f} if code is None else {name: f.__globals__[name] for name in code.co_names if name in f.__globals__}
+    if code:
+        for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
+            owners[name] = cell.cell_contents
+    for path, item in walk(owners):
+        if isinstance(item, Tensor):
+            yield path, item
+        elif isinstance(item, FunctionType) and item is not f:
+            yield from _named_tensors(item)
+
+
 class Pull:
     """The way back of one call. It works once, since it writes over what the forward pass has left."""
 
@@ -644,7 +719,8 @@ class Compiled:
                 stacklevel=3,
             )
         positions = [i for i, x in enumerate(flat) if isinstance(x, (np.ndarray, np.generic, Tensor))]
-        program = Program(self.f, flat, rebuild, positions, unit)
+        names = _argument_names(self.f, *rebuild(flat))
+        program = Program(self.f, flat, rebuild, positions, [names.get(id(flat[i]), "x") for i in positions], unit)
         programs[:] = [old for old in programs if not old.outgrown] + [program]
         return program
 
