@@ -254,19 +254,27 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
 
 def _quantile(function, skip_nan):
     def spelling(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
-        if weights is not None or isinstance(q, Tensor):
-            raise NotImplementedError(f"np.{function.__name__} of a Tensor takes no weights=, and a q of plain numbers")
+        if isinstance(q, Tensor):
+            raise NotImplementedError(f"np.{function.__name__} of a Tensor takes a q of plain numbers")
         a = _array(a)
         axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
-        lines = np.moveaxis(a, axes, tuple(range(-len(axes), 0)))
-        shape = lines.shape[: a.ndim - len(axes)]
+        last = tuple(range(-len(axes), 0))
+        lines = np.moveaxis(a, axes, last)
+        whole, shape = lines.shape, lines.shape[: a.ndim - len(axes)]
         n = math.prod(a.shape[i] for i in axes)
-        lines = np.sort(np.reshape(lines, (*shape, n)))
+        unsorted = np.reshape(lines, (*shape, n))
+        lines = np.sort(unsorted)
         counts = np.count_nonzero(~np.isnan(lines), axis=-1)
         # How NumPy interpolates is seen from what it makes of 0, 1, 2, ...: the place between two sorted numbers.
         dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
         places = np.full((*q.shape, *shape), n - 1.0)  # nan is sorted to the end
-        for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}):
+        if weights is not None:  # then it chooses one of the numbers, and shown their ranks, it says which
+            ranks = np.where(np.isnan(unsorted), np.nan, np.argsort(np.argsort(unsorted)))
+            choose = getattr(np, f"nan{function.__name__}") if skip_nan else function
+            ranks = np.moveaxis(np.reshape(ranks, whole), last, axes)
+            chosen = choose(ranks, q, axis, method=method, weights=_plain(weights))
+            places = np.where(np.isnan(chosen), places, chosen)
+        for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}) if weights is None else ():
             places[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
         low = np.floor(places).astype(int)
         share = (places - low).astype(dtype)
