@@ -250,16 +250,25 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
 
 def _quantile(function, skip_nan):
     def spelling(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
-        if weights is not None or isinstance(q, Tensor):
-            raise NotImplementedError(f"np.{function.__name__} of a Tensor takes no weights=, and a q of plain numbers")
+        if isinstance(q, Tensor):
+            raise NotImplementedError(f"np.{function.__name__} of a Tensor takes a q of plain numbers")
         a = as_array(a)
         axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
-        lines = np.moveaxis(a, axes, tuple(range(-len(axes), 0)))
-        shape = lines.shape[: a.ndim - len(axes)]
+        last = tuple(range(-len(axes), 0))
+        lines = np.moveaxis(a, axes, last)
+        whole, shape = lines.shape, lines.shape[: a.ndim - len(axes)]
         n = math.prod(a.shape[i] for i in axes)
-        lines = np.sort(np.reshape(lines, (*shape, n)))
+        unsorted = np.reshape(lines, (*shape, n))
+        lines = np.sort(unsorted)
         dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
-        places = _places(lines, function, q, method, skip_nan)
+        if weights is None:
+            places = _places(lines, function, q, method, skip_nan)
+        else:
+            choose = getattr(np, f"nan{function.__name__}") if skip_nan else function
+            choose = functools.partial(choose, q=q, axis=axis, method=method)
+            places = _weighted_places(
+                unsorted, weights, lambda ranks: np.moveaxis(np.reshape(ranks, whole), last, axes), choose
+            )
         low = np.floor(places).astype(int)
         share = (places - low).astype(dtype)
         rows = np.arange(math.prod(shape)).reshape(shape) * n
@@ -288,6 +297,14 @@ def _places(lines, function, q, method, skip_nan):
     for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}):
         places[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
     return places
+
+
+@constant
+def _weighted_places(unsorted, weights, put_back, choose):
+    """Which of the sorted numbers a quantile with weights chooses: shown their ranks, it says so."""
+    ranks = np.where(np.isnan(unsorted), np.nan, np.argsort(np.argsort(unsorted)))
+    chosen = choose(put_back(ranks), weights=weights)
+    return np.where(np.isnan(chosen), unsorted.shape[-1] - 1.0, chosen)  # nan is sorted to the end
 
 
 composites[np.quantile] = _quantile(np.quantile, skip_nan=False)

@@ -201,6 +201,9 @@ def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_
             bound = inspect.signature(function).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
     if function in composites:
+        for argument in args:
+            if isinstance(argument, Tensor) and argument._data.dtype.kind == "c":
+                raise TypeError(f"{name_of(function)} takes Tensors of real numbers; of complex ones, pass t.data")
         return composites[function](*args, **kwargs)
     if function in vjps:
         return call(function, args, kwargs)

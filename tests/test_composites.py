@@ -222,9 +222,15 @@ cases: dict[Callable[..., Any], list[Case]] = {
                     case(lambda x: np.nan_to_num(x / [1.0, 1, np.nan], posinf=1.0, neginf=-1.0), (2, 3))],
     np.quantile: [case(np.quantile, (2, 5), q=q, **k) for q in [0.3, 0.0, 1, np.array([[0.1, 0.5], [0.9, 0.2]])]
                   for k in [{}, {"axis": 1}, {"axis": (0, 1), "keepdims": True}, {"axis": 0, "keepdims": True}]]
-               + [case(np.quantile, (3, 7), q=[0.15, 0.5], axis=1, method=method) for method in METHODS],
+               + [case(np.quantile, (3, 7), q=[0.15, 0.5], axis=1, method=method) for method in METHODS]
+               + [case(np.quantile, shape, q=[0.2, 0.6], axis=axis, method="inverted_cdf", keepdims=True,
+                       weights=1.0 + np.arange(np.prod(weights)).reshape(weights))
+                  for shape, axis, weights in [((5,), None, (5,)), ((3, 4), 1, (4,)), ((3, 4), 0, (3, 4)),
+                                               ((2, 3, 2), (2, 0), (2, 2))]],
     np.percentile: [case(np.percentile, (2, 5), q=q, axis=1) for q in [30, 50.0, [10, 85]]],
-    np.nanquantile: [case(with_nan(np.nanquantile), (2, 3), q=0.3, **k) for k in KEYWORDS],
+    np.nanquantile: [case(with_nan(np.nanquantile), (2, 3), q=0.3, **k) for k in KEYWORDS]
+                  + [case(with_nan(np.nanquantile), (2, 3), q=0.3, axis=axis, method="inverted_cdf",
+                          weights=np.array([[1, 4, 2], [3, 1, 1]])) for axis in [None, 1]],
     np.nanpercentile: [case(with_nan(np.nanpercentile), (2, 3), q=[30, 60], **k) for k in KEYWORDS],
     np.median: [case(np.median, (2, 3), **k) for k in KEYWORDS] + [case(np.median, (4,)), case(np.median, ())],
     np.nanmedian: [case(with_nan(np.nanmedian), (2, 3), **k) for k in KEYWORDS],
@@ -442,7 +448,9 @@ def test_quantiles_of_infinities_and_nans() -> None:
     x = np.array([[np.inf, np.inf, 1, np.inf], [np.nan, 1, 2, 3], [-np.inf, 1, 2, 3]])
     np.testing.assert_array_equal(np.median(mg.Tensor(x), axis=1).data, [np.inf, np.nan, 1.5])
     np.testing.assert_array_equal(np.nanmedian(mg.Tensor(x), axis=1).data, [np.inf, 2, 1.5])
-    with pytest.raises(NotImplementedError, match="takes no weights="):
+    weighted = np.quantile(mg.Tensor(x), 0.5, axis=1, weights=np.ones(4), method="inverted_cdf")
+    np.testing.assert_array_equal(weighted.data, [np.inf, np.nan, 1])
+    with pytest.raises(NotImplementedError, match="takes a q of plain numbers"):
         np.quantile(x, mg.Tensor(0.5))
 
 

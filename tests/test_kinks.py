@@ -169,6 +169,8 @@ of_several = [  # what, function, arguments, the gradient of all their numbers (
     ("quantile",         lambda x: np.quantile(x, 1/4),         ([1, 1, 2, 3, 3],), [half, half, 0, 0, 0], 0),
     ("clip",             np.clip,                               (1, 1, 2),          [half, half, 0],    0),
     ("clip to a point",  np.clip,                               (1, 1, 1),          [0, half, half],    0),
+    ("weighted",         lambda x: np.quantile(x, half, weights=[1, 1, 2, 1], method="inverted_cdf"),
+                                                                ([1, 2, 2, 5],),    [0, half, half, 0], 0),
     # ---------------------------------------------------------------------------------------------- lengths at zero
     ("norm",             np.linalg.norm,                        ([0, 0],),          [0, 0],             0),
     ("norm, squared",    lambda x: np.linalg.norm(x) ** 2,      ([0, 0],),          [0, 0],             0),

@@ -116,6 +116,7 @@ messages = [  # what, how, the error, words of the message
     ("integers", lambda: leaf([1, 2]), TypeError, ["only floating", "int64", "dtype=float"]),
     ("booleans", lambda: leaf([True]), TypeError, ["only floating", "bool"]),
     ("complex", lambda: leaf([1j]), TypeError, ["only floating", "complex128"]),
+    ("conjugate", lambda: np.conjugate(mg.Tensor([1j])), TypeError, ["np.conjugate", "real numbers", "t.data"]),
     ("text", lambda: mg.Tensor(["a"]), TypeError, ["holds numbers", "dtype=float"]),
     ("objects", lambda: mg.Tensor([None]), TypeError, ["holds numbers", "object"]),
     ("records", lambda: mg.Tensor(np.zeros(2, [("x", float)])), TypeError, ["holds numbers"]),
