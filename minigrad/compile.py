@@ -19,6 +19,7 @@ import functools
 import inspect
 import itertools
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad import export
 from minigrad.nn.module import walk
 from minigrad.rules import join
 from minigrad.tensor import (
@@ -82,7 +84,8 @@ class Graph:
         roots = list(roots)
         found, stack = set(roots), list(roots)
         while stack:
-            for leaf in leaves((stack.pop().args, ())):
+            tensor = stack.pop()
+            for leaf in leaves((tensor.args, tensor.kwargs)):
                 if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
                     found.add(leaf)
                     stack.append(leaf)
@@ -368,11 +371,15 @@ class Writer:
             return f"slice({self.text(value.start)}, {self.text(value.stop)}, {self.text(value.step)})"
         if isinstance(value, np.dtype):
             return f'np.dtype("{value}")'
+        if isinstance(value, np.generic) and np.isfinite(value):
+            return repr(value)
+        if isinstance(value, type):
+            return value.__name__ if value.__module__ == "builtins" else f"np.{value.__name__}"
         if value is ...:
             return "..."
         if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
             return repr(value)
-        return self.named(value, "given")
+        return self.function(value) if callable(value) else self.named(value, "given")
 
     def line(self, value: Value) -> str:
         """The line that computes a value."""
@@ -552,7 +559,8 @@ class Program:
             value.name = word
         self.parts = Parts(inputs, forward, results[:n], results[n:m], given, backward, results[m:])
         title = f"{getattr(f, '__name__', 'program')}({', '.join(words[: len(names)])})"
-        self.source, namespace = source_of(title, self.parts)
+        self.source, self.given = source_of(title, self.parts)
+        namespace = dict(self.given)
         exec(builtins.compile(self.source, f"<{title}>", "exec"), namespace)
         self.workspace, self.forward = namespace["workspace"], namespace["forward"]
         self.backward: Any = namespace.get("backward")  # or None, where nothing is tracked
@@ -631,7 +639,7 @@ def _tracked_leaves(trace: Trace, output: Tensor) -> list[Tensor]:
 def _argument_names(f: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[int, str]:
     """The names of all arguments, by the id of what was given: `x`, or `batch.images` of a dict."""
     try:
-        given = inspect.signature(f).bind(*args, **kwargs).arguments
+        given = inspect.signature(getattr(f, "forward", f)).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):  # NumPy's functions do not all tell
         given = {f"x{i}": x for i, x in enumerate(args)} | kwargs
     return {id(item): name for name, item in walk(given)}
@@ -641,7 +649,9 @@ def _named_tensors(f: Function) -> Iterator[tuple[str, Tensor]]:
     """The Tensors that a function closes over, or that are in what it closes over, with their names."""
     f = inspect.unwrap(f)
     code = getattr(f, "__code__", None)
-    owners = {"": f} if code is None else {name: f.__globals__[name] for name in code.co_names if name in f.__globals__}
+    owners = (
+        {"model": f} if code is None else {name: f.__globals__[name] for name in code.co_names if name in f.__globals__}
+    )
     if code:
         for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
             owners[name] = cell.cell_contents
@@ -727,10 +737,34 @@ class Compiled:
     @property
     def source(self) -> str:
         """The program that was made last."""
+        return self.newest().source
+
+    def newest(self) -> Program:
+        """The program that was made last; a RuntimeError before the first call."""
         programs = [program for group in self.programs.values() for program in group]
         if not programs:
             raise RuntimeError("there is no program yet: it is made at the first call, for the shapes that it sees")
-        return programs[-1].source
+        return programs[-1]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program that was made last as a module `path`, which runs on NumPy alone; the weights go beside it.
+
+        With `net.py` comes `net.npz`. `python net.py input.npy` prints the answer, `net.predict(x)` returns it; the
+        shapes and dtypes are those of the call that was traced. Raises ValueError for a program that draws random
+        numbers, or that calls functions which cannot be written down.
+        """
+        program = self.newest()
+        inputs, parameters = (
+            program.parts.inputs[: len(program.positions)],
+            program.parts.inputs[len(program.positions) :],
+        )
+        export.save(
+            path,
+            program.source,
+            program.given,
+            [(value.name, value.shape, value.dtype) for value in inputs],
+            {value.name: tensor._data for value, tensor in zip(parameters, program.closed, strict=True)},
+        )
 
 
 MANY = 16  # programs of one function that are worth a warning

@@ -299,6 +299,12 @@ def multi_dot(arrays):
 joined: dict[Function, Function] = {}
 
 
+def packed(function, x, **options):
+    """All answers of a function of matrices in one array: for each matrix, flattened and joined."""
+    parts, batch = function(x, **options), x.shape[:-2]
+    return np.concatenate([np.reshape(p, (*batch, math.prod(p.shape[len(batch) :]))) for p in parts], -1)
+
+
 def several(function, shapes, rule):
     """Give `function`, which has several answers, its derivative `rule(g, ans, x)`, all of them tuples but x.
 
@@ -314,12 +320,7 @@ def several(function, shapes, rule):
             yield np.reshape(packed[..., start:stop], (*batch, *shape))
             start = stop
 
-    @functools.wraps(function)
-    def together(x, **options):
-        sizes = map(math.prod, shapes(*x.shape[-2:]))
-        parts = function(x, **options)
-        return np.concatenate([np.reshape(p, (*x.shape[:-2], n)) for p, n in zip(parts, sizes, strict=True)], -1)
-
+    together = functools.update_wrapper(functools.partial(packed, function), function)
     joined[function] = together
     vjps[together] = (lambda g, ans, x, **k: rule(tuple(taken_apart(g, x)), tuple(taken_apart(ans, x)), x),)
     return lambda x, **options: answer(*taken_apart(call(together, (x,), options), x))

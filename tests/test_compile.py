@@ -3,9 +3,14 @@
 import copy
 import gc
 import itertools
+import re
+import runpy
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +105,7 @@ def gradients(tensors: list[mg.Tensor]) -> list[Any]:
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((8, 3), np.float32), RNG.random((8, 2), np.float32)
 LABELS = RNG.integers(0, 2, 8)
+RNG_TABLE = RNG.random((3, 100), np.float32)
 LOSSES = {
     "mse": lambda model: lambda x: nn.mse_loss(model(x), Y),
     "l1": lambda model: lambda x: nn.l1_loss(model(x), Y),
@@ -350,6 +356,71 @@ def test_many_shapes_are_worth_a_warning_once() -> None:
         compiled(np.ones(16))
     for n in range(17, 40):
         compiled(np.ones(n))
+
+
+# ------------------------------------------------------------------------------------------------------ the source
+
+
+def test_the_source_speaks_of_arguments_and_parameters() -> None:
+    model = network(3, 2)
+
+    def loss(images: Any, wanted: Any) -> Any:
+        return nn.mse_loss(model(images), wanted)
+
+    compiled = mg.compile(loss)
+    with pytest.raises(RuntimeError, match="no program yet"):
+        compiled.source  # noqa: B018
+    compiled(X, Y).backward()
+    source = compiled.source
+    assert source.startswith('"""loss(images, wanted)"""')
+    assert "def forward(buffers, images, wanted, model_0_weight, model_0_bias):" in source
+    assert re.search(r"= dot\(images, model_0_weight\.T, out=b0\) +# float32 \(8, 2\)\n", source)
+    assert "def backward(buffers, saved):" in source
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)  # it is complete: nothing in it needs minigrad
+    outputs, _, _ = namespace["forward"](namespace["workspace"](), X, Y, *(p.data for p in model.parameters()))
+    np.testing.assert_array_equal(outputs[0], loss(X, Y).data)
+
+
+SAVED = {
+    "a network": (network(3, 4, 2).eval(), [X]),
+    "several answers": (lambda x: (np.sin(x), x @ np.ones((3, 3), np.float32)), [X]),
+    "functions of minigrad": (lambda x, i: np.linalg.qr(x).R[i] + mg.put(np.sort(x), 0, np.median(x))[i], [X, LABELS]),
+    "a large constant": (lambda x: x @ RNG_TABLE, [X]),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_saved_program_runs_on_numpy_alone(name: str, tmp_path: Path) -> None:
+    f, args = SAVED[name]
+    compiled = mg.compile(f)
+    expected = compiled(*args)
+    compiled.save(tmp_path / "net.py")
+    paths = [tmp_path / f"{i}.npy" for i in range(len(args))]
+    for path, array in zip(paths, args, strict=True):
+        np.save(path, array)
+    script = "import runpy, sys; sys.modules['minigrad'] = None; del sys.argv[0]; "
+    script += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", script, str(tmp_path / "net.py"), *map(str, paths)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    expected = expected.data if isinstance(expected, mg.Tensor) else expected
+    assert printed.strip() == str(expected)
+    module = runpy.run_path(str(tmp_path / "net.py"))
+    np.testing.assert_equal(module["predict"](*args), expected)
+    with pytest.raises(ValueError, match="got one of shape"):
+        module["predict"](*(np.ones((1, *a.shape), a.dtype) for a in args))
+
+
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    dropout = mg.compile(nn.Dropout(0.5, rng=np.random.default_rng(0)))
+    dropout(X)
+    with pytest.raises(ValueError, match="evaluation mode"):
+        dropout.save(tmp_path / "net.py")
+    sine = mg.compile(np.sin)
+    sine(X)
+    with pytest.raises(ValueError, match=r"such as net\.py"):
+        sine.save(tmp_path / "net")
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_does_not_grow() -> None:

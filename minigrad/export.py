@@ -1,0 +1,133 @@
+"""Write a compiled program as a Python module that needs NumPy alone, with its weights in an .npz beside it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from minigrad.tensor import Array, name_of
+
+LOAD = """
+with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as file:
+    weights = dict(file)
+"""
+
+MAIN = '''
+
+def predict(*inputs):
+    """What the function returns for arrays of these shapes and dtypes: {inputs}."""
+    given = [np.asarray(x, dtype) for x, (_, dtype) in zip(inputs, {kinds}, strict=True)]
+    for x, (shape, _) in zip(given, {kinds}, strict=True):
+        if x.shape != shape:
+            raise ValueError(f"this program is for an input of shape {{shape}}, and got one of shape {{x.shape}}")
+    outputs, _, _ = forward(workspace(), *given, *(weights[name] for name in {parameters}))
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != {count}:
+        sys.exit("usage: python {file} " + "{usage}")
+    print(predict(*map(np.load, sys.argv[1:])))
+'''
+
+
+def save(
+    path: str | os.PathLike[str],
+    source: str,
+    given: Mapping[str, Any],
+    inputs: Sequence[tuple[str, tuple[int, ...], Any]],
+    parameters: Mapping[str, Array],
+) -> None:
+    """Write the module at `path`, a file name that ends in .py, and its weights.
+
+    `given` are the global names that the source does not define, `inputs` the names, shapes and dtypes of what the
+    program is called with, `parameters` what it is given after them.
+    """
+    path = Path(path)
+    if path.suffix != ".py":
+        raise ValueError(f"a program is saved as a Python module, such as net.py, and not as {path.name}")
+    head, arrays = Embedded(), {}
+    for name, thing in given.items():
+        if isinstance(thing, (np.ndarray, np.generic)):
+            arrays[name] = np.asarray(thing)
+            head.lines.append(f'{name} = weights["{name}"]')
+        else:
+            head.add(name, thing)
+    title, rest = source.split("import numpy as np\n", 1)
+    imports = sorted({"import sys", "from pathlib import Path", *head.imports})
+    kinds = [(shape, str(dtype)) for _, shape, dtype in inputs]
+    main = MAIN.format(
+        inputs=", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in inputs),
+        kinds=kinds,
+        parameters=list(parameters),
+        count=len(inputs) + 1,
+        file=path.name,
+        usage=" ".join(f"{name}.npy" for name, _, _ in inputs),
+    )
+    comments = [f"# {name} is given" for name in given]
+    body = "\n".join(line for line in rest.splitlines() if not line.startswith(tuple(comments))) + "\n"
+    text = "\n".join([title.rstrip() + "\n", *imports, "", "import numpy as np", LOAD, *head.lines, ""]) + body + main
+    np.savez(path.with_suffix(".npz"), allow_pickle=False, **parameters, **arrays)
+    path.write_text(text, encoding="utf-8")
+
+
+class Embedded:
+    """The sources of functions that are not NumPy's, with all that they call in turn."""
+
+    def __init__(self) -> None:
+        self.imports: set[str] = set()
+        self.lines: list[str] = []
+        self.names: set[str] = set()
+
+    def add(self, name: str, thing: Any) -> None:
+        """Define a global name as `thing`."""
+        if name in self.names:
+            return
+        self.names.add(name)
+        module, its_name = (getattr(thing, key, None) or "" for key in ("__module__", "__name__"))
+        if isinstance(thing, ModuleType):
+            self.imports.add(f"import {thing.__name__} as {name}" if thing.__name__ != name else f"import {name}")
+        elif isinstance(thing, functools.partial) and not thing.keywords:
+            self.imports.add("import functools")
+            self.add(thing.func.__name__, thing.func)
+            arguments = ", ".join(name_of(argument) for argument in thing.args)
+            self.lines.append(f"\n{name} = functools.partial({thing.func.__name__}, {arguments})")
+        elif (
+            module.startswith("numpy")
+            and getattr(sys.modules.get(module), getattr(thing, "__name__", ""), None) is thing
+        ):
+            self.imports.add(f"from {module} import {thing.__name__} as {name}")
+        elif isinstance(thing, (int, float, str, tuple)):
+            self.lines.append(f"{name} = {thing!r}")
+        else:
+            self.function(name, inspect.unwrap(thing) if callable(thing) else thing)
+
+    def function(self, name: str, function: Any) -> None:
+        if not isinstance(function, FunctionType) or function.__closure__ or function.__name__ == "<lambda>":
+            raise ValueError(
+                f"{name} cannot be written into a module: what a saved program calls are NumPy's functions, and "
+                "functions made by def at the top of a file. Random layers must be in evaluation mode."
+            )
+        for used in _global_names(function.__code__):
+            if used in function.__globals__:
+                self.add(used, function.__globals__[used])
+        lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith("def "))
+        self.lines += ["", "", *lines[start:], ""]
+        if function.__name__ != name:
+            self.lines.append(f"{name} = {function.__name__}")
+
+
+def _global_names(code: CodeType) -> list[str]:
+    """The names that a function looks up, with those of the functions in it."""
+    inner = [name for constant in code.co_consts if isinstance(constant, CodeType) for name in _global_names(constant)]
+    return list(dict.fromkeys([*code.co_names, *inner]))
