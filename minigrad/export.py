@@ -101,11 +101,8 @@ class Embedded:
             self.add(thing.func.__name__, thing.func)
             arguments = ", ".join(name_of(argument) for argument in thing.args)
             self.lines.append(f"\n{name} = functools.partial({thing.func.__name__}, {arguments})")
-        elif (
-            module.startswith("numpy")
-            and getattr(sys.modules.get(module), getattr(thing, "__name__", ""), None) is thing
-        ):
-            self.imports.add(f"from {module} import {thing.__name__} as {name}")
+        elif module.startswith("numpy") and getattr(sys.modules.get(module), its_name, None) is thing:
+            self.imports.add(f"from {module} import {its_name} as {name}")
         elif isinstance(thing, (int, float, str, tuple)):
             self.lines.append(f"{name} = {thing!r}")
         else:
