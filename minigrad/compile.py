@@ -22,10 +22,10 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from keyword import iskeyword
 from operator import getitem
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -553,7 +553,10 @@ class Program:
         forward = graph.needed(results[:m])
         backward = [value for value in graph.needed(results[m:]) if value not in set(forward)]
         given = [graph.values[seed] for seed in seeds]
-        known = {tensor: name for name, tensor in _named_tensors(f)}
+        outside = _closed_over(f) or {"model": lambda: f}
+        self.variables = [(look, look()) for look in outside.values()]
+        parts = walk({name: value for name, (_, value) in zip(outside, self.variables, strict=True)})
+        known = {part: name for name, part in parts if isinstance(part, Tensor)}
         words = [*names, *(known.get(tensor, "p") for tensor in self.closed)]
         for value, word in zip([*inputs, *given], [*words, "g"], strict=False):
             value.name = word
@@ -585,49 +588,78 @@ class Program:
         return [] if self.unit else [g], [x if isinstance(x, Tensor) else Tensor(x) for x in gradients]
 
     def fits(self) -> bool:
-        """Whether it is still right: the parameters that require a gradient and the modes of modules are the same."""
+        """Whether it is right as things are: what the function closes over, which parameters are frozen, and modes."""
         return (
             not self.outgrown
             and self.flags == [tensor._requires_grad for tensor in self.closed]
             and all(module._training == mode for module, mode in self.modes)
+            and all(look() is value for look, value in self.variables)
         )
 
     def __call__(self, f: Function, flat: Sequence[Any], rebuild: Function) -> Any:
-        arrays = [x._data if isinstance(x, Tensor) else x for x in (flat[i] for i in self.positions)]
+        given = [flat[i] for i in self.positions]
         try:
             buffers = self.pool.pop()
         except IndexError:
             buffers = self.workspace()
+        arrays = [x._data if isinstance(x, Tensor) else x for x in given]
         outputs, draws, saved = self.forward(buffers, *arrays, *[tensor._data for tensor in self.closed])
-
-        tensors = [*(flat[i] for i in self.tensors), *self.closed]
-
-        def run(given: dict[int, Tensor]) -> Any:
-            filled = list(flat)
-            for k, i in enumerate(self.tensors):
-                filled[i] = given.get(k, tensors[k])
-            args, kwargs = rebuild(filled)
-            with drawing_again(draws):
-                return f(*args, **kwargs)
-
+        run = Run(self, f, flat, rebuild, draws, buffers, saved)
         if self.doubtful and any(np.isnan(output).any() for output in outputs):
-            return run({})  # with masks, where a branch was not chosen
-        pull = None
-        if self.backward is None:
-            self.pool.append(buffers)
-        else:
-            pull = Pull(self, buffers, saved)
+            return run.eager()  # with masks, where a branch was not chosen
         answers = list(self.answers)
         for k, output, targets, kind in zip(self.places, outputs, self.targets, self.kinds, strict=True):
             if targets:
-                again = lambda *some, k=k, targets=targets: np.positive(
-                    _flatten(run(dict(zip(targets, some, strict=True))))[0][k]
-                )
+                tensors = [*(flat[i] for i in self.tensors), *self.closed]
+                again, pull = functools.partial(run.again, k, targets), run.pull if self.backward else None
                 way_back = {"run": again, "answer": output, "pull": pull, "chooses": self.chooses}
                 answers[k] = call(replayed, [tensors[i] for i in targets], way_back)
             else:
                 answers[k] = Tensor(output) if kind else output
         return self.rebuild(answers)
+
+
+class Run:
+    """One run of a program: the way back through it, once, and what is needed to run the function itself."""
+
+    __slots__ = ("buffers", "draws", "f", "flat", "program", "rebuild", "saved")
+
+    def __init__(self, program: Program, *rest: Any) -> None:
+        self.program = program
+        self.f, self.flat, self.rebuild, self.draws, self.buffers, self.saved = rest
+
+    def eager(self, tensors: Mapping[int, Tensor] | None = None) -> Any:
+        """What the function itself gives, with the same random numbers; with other tensors in some places."""
+        flat = list(self.flat)
+        for k, i in enumerate(self.program.tensors):
+            flat[i] = (tensors or {}).get(k, flat[i])
+        args, kwargs = self.rebuild(flat)
+        with drawing_again(self.draws):
+            return self.f(*args, **kwargs)
+
+    def again(self, k: int, places: Sequence[int], *tensors: Tensor) -> Any:
+        """The answer number `k` of the function itself, of these tensors."""
+        return np.positive(_flatten(self.eager(dict(zip(places, tensors, strict=True))))[0][k])
+
+    def pull(self, g: Array) -> list[Any] | None:
+        """The gradients of the tensors of the call, or None where the program does not know them.
+
+        It writes over what the forward pass has left, so it works once.
+        """
+        program = self.program
+        if program.unit and g.item() != 1:
+            program.outgrown = True
+            return None
+        if self.saved is None:
+            return None
+        saved, self.saved = self.saved, None
+        gradients: list[Any] = program.backward(self.buffers, saved, *(() if program.unit else (g,)))
+        program.pool.append(self.buffers)
+        return gradients
+
+    def __del__(self) -> None:
+        if self.saved is not None:
+            self.program.pool.append(self.buffers)
 
 
 def _tracked_leaves(trace: Trace, output: Tensor) -> list[Tensor]:
@@ -645,48 +677,23 @@ def _argument_names(f: Function, args: Sequence[Any], kwargs: dict[str, Any]) ->
     return {id(item): name for name, item in walk(given)}
 
 
-def _named_tensors(f: Function) -> Iterator[tuple[str, Tensor]]:
-    """The Tensors that a function closes over, or that are in what it closes over, with their names."""
-    f = inspect.unwrap(f)
-    code = getattr(f, "__code__", None)
-    owners = (
-        {"model": f} if code is None else {name: f.__globals__[name] for name in code.co_names if name in f.__globals__}
-    )
-    if code:
-        for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
-            owners[name] = cell.cell_contents
-    for path, item in walk(owners):
-        if isinstance(item, Tensor):
-            yield path, item
-        elif isinstance(item, FunctionType) and item is not f:
-            yield from _named_tensors(item)
-
-
-class Pull:
-    """The way back of one call. It works once, since it writes over what the forward pass has left."""
-
-    __slots__ = ("buffers", "program", "saved")
-
-    def __init__(self, program: Program, buffers: list[Array], saved: tuple[Any, ...]) -> None:
-        self.program, self.buffers = program, buffers
-        self.saved: tuple[Any, ...] | None = saved
-
-    def __call__(self, g: Array) -> list[Any] | None:
-        """The gradients of the tensors of the call, for the gradient of its answer; None where they cannot be had."""
-        program = self.program
-        if self.saved is None:
-            return None
-        if program.unit and g.item() != 1:
-            program.outgrown = True
-            return None
-        saved, self.saved = self.saved, None
-        parts: list[Any] = program.backward(self.buffers, saved, *(() if program.unit else (g,)))
-        program.pool.append(self.buffers)
-        return parts
-
-    def __del__(self) -> None:
-        if self.saved is not None:
-            self.program.pool.append(self.buffers)
+def _closed_over(f: Function) -> dict[str, Function]:
+    """The variables that a function, or one that it closes over, finds outside of itself: how to look at each."""
+    variables: dict[str, Function] = {}
+    stack, seen = [inspect.unwrap(f)], set()
+    while stack:
+        function = stack.pop()
+        if not isinstance(function, FunctionType) or function in seen:
+            continue
+        seen.add(function)
+        code, scope = function.__code__, function.__globals__
+        found = {name: functools.partial(scope.get, name) for name in code.co_names if name in scope}
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            found[name] = functools.partial(getattr, cell, "cell_contents", None)
+        for name, look in found.items():
+            variables.setdefault(name, look)
+            stack.append(look())
+    return {name: look for name, look in variables.items() if not isinstance(look(), (FunctionType, ModuleType, type))}
 
 
 # --------------------------------------------------------------------------------------------------- what users hold
@@ -792,4 +799,22 @@ def _structure(tree: Any) -> Any:
 
 
 def compile(f: Function) -> Compiled:
-    return Compiled(f)
+    """`f` as a NumPy program that is traced once for each signature, and replayed; the gradient too.
+
+    The signature is the shapes and dtypes of arrays, which Tensors require a gradient, the values of all other
+    arguments, the modes of modules, and what `f` closes over. Parameters, and other Tensors and arrays that meet a
+    Tensor, are read afresh at each call; plain Python, and NumPy on plain arrays alone, runs once, while tracing.
+    Values and gradients are those of `f`; up to rounding, where calls were simplified. Raises TraceError where `f`
+    looks at numbers, as in `if t > 0`. `.source` is the program, `.save(path)` writes it as a module.
+
+    >>> area = compile(lambda x: np.sum(x**2) * 3)
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> area(x).backward()
+    >>> x.grad
+    array([ 6., 12.])
+    >>> "multiply(x, c" in area.source
+    True
+    """
+    if not callable(f):
+        raise TypeError(f"compile takes a function, or a model, and not {f!r}")
+    return f if isinstance(f, Compiled) else Compiled(f)

@@ -157,6 +157,16 @@ def test_arrays_that_are_closed_over_are_read_afresh() -> None:
     np.testing.assert_array_equal(compiled(np.ones(3)), [1, 5, 1])
 
 
+def test_variables_that_are_closed_over_are_read_afresh() -> None:
+    scale, factor = np.ones(3), 2.0
+    compiled = mg.compile(lambda x: x * scale * factor)
+    np.testing.assert_array_equal(compiled(np.ones(3)), [2, 2, 2])
+    scale = np.full(3, 4.0)
+    np.testing.assert_array_equal(compiled(np.ones(3)), [8, 8, 8])
+    factor = 0.5
+    np.testing.assert_array_equal(compiled(np.ones(3)), [2, 2, 2])
+
+
 def test_a_parameter_changed_before_backward_raises() -> None:
     model = network(3, 2)
     total = mg.compile(lambda x: np.sum(model(x)))(X)
