@@ -10,7 +10,20 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "minigrad"
 ENGINE = ["tensor", "debug", "trace", "rules", "composites", "moves", "constants", "linalg"]
-ORDER = [*ENGINE, "transforms", "nn", "export", "compile", "optim", "data", "training", "testing", "draw"]
+ORDER = [
+    *ENGINE,
+    "transforms",
+    "graph",
+    "source",
+    "export",
+    "nn",
+    "compile",
+    "optim",
+    "data",
+    "training",
+    "testing",
+    "draw",
+]
 EXTRAS = ["matplotlib", "tqdm", "hypothesis", "pytest", "_pytest"]
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 

@@ -1,0 +1,228 @@
+"""The graph of a program: what is equal is one value, and what can be said more simply is said so.
+
+Values are made from the Tensors of a trace, oldest first, by `Graph.make`, where all that simplifies happens:
+identities are applied, constants folded, and calls that are there already used again. What nothing depends on is never
+asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.tensor import Array, Function, Tensor
+from minigrad.trace import Trace, draw, leaves
+
+
+class Value:
+    """An array of the program: an input, a constant, or what a call makes of others."""
+
+    __slots__ = ("args", "data", "dtype", "function", "kwargs", "name", "shape")
+
+    def __init__(self, like: Any, function: Function | None = None, args: Any = (), kwargs: Any = None) -> None:
+        self.shape, self.dtype = like.shape, like.dtype
+        self.function, self.args, self.kwargs = function, args, kwargs or {}
+        self.data: Array | None = None  # of a constant
+        self.name = ""
+
+    def operands(self) -> list[Value]:
+        """The values that it is made of."""
+        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Value)]
+
+
+class Graph:
+    """Values by the Tensors that were traced; what can be said more simply is never made."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.values: dict[Tensor, Value] = {}
+        self.inputs: list[Tensor] = []
+        self.order: list[Value] = []
+        self.known: dict[Any, Value] = {}
+
+    def add(self, roots: Iterable[Tensor]) -> list[Value]:
+        """The values of some Tensors, with all that they are made of."""
+        roots = list(roots)
+        found, stack = set(roots), list(roots)
+        while stack:
+            tensor = stack.pop()
+            for leaf in leaves((tensor.args, tensor.kwargs)):
+                if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
+                    found.add(leaf)
+                    stack.append(leaf)
+        for tensor in sorted(found, key=lambda tensor: tensor._time):
+            if tensor not in self.values:
+                self.values[tensor] = self.value_of(tensor)
+        return [self.values[root] for root in roots]
+
+    def value_of(self, tensor: Tensor) -> Value:
+        if tensor.function is None:
+            if not self.trace.traced(tensor):
+                return self.constant(tensor._data)
+            self.inputs.append(tensor)
+            return Value(tensor)
+        return self.make(tensor, tensor.function, self.inside(tensor.args), self.inside(tensor.kwargs))
+
+    def inside(self, value: Any) -> Any:
+        """The same structure of arguments with values for Tensors."""
+        if isinstance(value, Tensor):
+            return self.values[value]
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self.inside, value))
+        return {key: self.inside(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def constant(self, data: Array) -> Value:
+        key = (data.shape, data.dtype.str, data.tobytes()) if data.size <= SMALL else id(data)
+        if key not in self.known:
+            self.known[key] = value = Value(data)
+            value.data = data
+        return self.known[key]
+
+    def make(self, like: Any, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Value:
+        """The value of a call: a simpler one that is equal, one that is there, a constant, or a new one."""
+        value = Value(like, function, args, kwargs)
+        if function is draw:
+            self.order.append(value)
+            return value
+        if isinstance(function, np.ufunc) and not function.signature:
+            value = without_broadcasts(value)
+        for identity in identities.get(function, ()):
+            simpler = identity(self, value)
+            if isinstance(simpler, Value) and simpler.shape == value.shape and simpler.dtype == value.dtype:
+                return simpler
+        operands = value.operands()
+        if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
+            plain = _replaced((value.args, value.kwargs), lambda operand: operand.data)
+            with np.errstate(all="ignore"):
+                return self.constant(np.asarray(function(*plain[0], **plain[1])))
+        key = (function, _key(value.args), _key(value.kwargs))
+        if key not in self.known:
+            self.known[key] = value
+            self.order.append(value)
+        return self.known[key]
+
+    def needed(self, results: Iterable[Value]) -> list[Value]:
+        """The calls that these values are made of, in order."""
+        found, stack = set(results), list(results)
+        while stack:
+            for operand in stack.pop().operands():
+                if operand not in found:
+                    found.add(operand)
+                    stack.append(operand)
+        return [value for value in self.order if value in found]
+
+
+SMALL = 64  # elements of a constant that is compared, and folded, by its numbers
+
+
+def _replaced(value: Any, change: Callable[[Value], Any]) -> Any:
+    """The same structure of arguments with something else for each value."""
+    if isinstance(value, Value):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(item, change) for item in value)
+    return {key: _replaced(item, change) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _key(value: Any) -> Any:
+    """Something that is equal for arguments that are equal, for what they are or by what they hold."""
+    if isinstance(value, (list, tuple)):
+        return type(value), tuple(map(_key, value))
+    if isinstance(value, dict):
+        return tuple((key, _key(item)) for key, item in sorted(value.items()))
+    if isinstance(value, slice):
+        return slice, _key((value.start, value.stop, value.step))
+    if value is None or isinstance(value, (bool, int, float, str, np.generic, np.dtype)):
+        return type(value), repr(value)
+    return id(value)
+
+
+# ------------------------------------------------------------------------------------------------------ identities
+# Each is shown a value before it is made, and returns one that is equal and simpler, or None. What it returns counts
+# only where shape and dtype are the same.
+
+identities: dict[Function, list[Callable[[Graph, Value], Value | None]]] = {}
+
+
+def identity(*functions: Function) -> Callable[[Any], Any]:
+    def register(rule: Any) -> Any:
+        for function in functions:
+            identities.setdefault(function, []).append(rule)
+        return rule
+
+    return register
+
+
+@identity(np.positive, np.copy, np.ndarray.astype, np.reshape, np.broadcast_to, np.squeeze, np.expand_dims)
+def of_the_same_shape(graph: Graph, value: Value) -> Any:
+    return value.args[0]
+
+
+@identity(np.negative)
+def twice_negative(graph: Graph, value: Value) -> Any:
+    x = value.args[0]
+    return x.args[0] if _made_by(x, np.negative) else None
+
+
+@identity(np.transpose)
+def twice_transposed(graph: Graph, value: Value) -> Any:
+    x = value.args[0]
+    reversing = all(len(y.args) == 1 or y.args[1] is None for y in (x, value)) if _made_by(x, np.transpose) else False
+    return x.args[0] if reversing else None
+
+
+@identity(np.multiply, np.divide)
+def times_one(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return x if _number(y) == 1 else y if _number(x) == 1 and value.function is np.multiply else None
+
+
+@identity(np.add, np.subtract)
+def plus_zero(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return x if _number(y) == 0 else y if _number(x) == 0 and value.function is np.add else None
+
+
+@identity(np.add)
+def twice(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return graph.make(value, np.multiply, (x, 2.0), {}) if x is y and x.dtype.kind == "f" else None
+
+
+@identity(np.multiply)
+def two_factors(graph: Graph, value: Value) -> Any:
+    """a * (b * x) is (a * b) * x, to the last bit where one of them is a power of two."""
+    for factor, product in (value.args, value.args[::-1]):
+        if _number(factor) is not None and _made_by(product, np.multiply):
+            for other, x in (product.args, product.args[::-1]):
+                a, b = _number(factor), _number(other)
+                if b is not None and 0.5 in (abs(math.frexp(a)[0]), abs(math.frexp(b)[0])) and isinstance(x, Value):
+                    scale = np.asarray(a, value.dtype) * np.asarray(b, value.dtype)
+                    return graph.make(value, np.multiply, (x, graph.constant(np.asarray(scale))), {})
+    return None
+
+
+def _made_by(x: Any, function: Function) -> bool:
+    return isinstance(x, Value) and x.function is function
+
+
+def _number(x: Any) -> Any:
+    """The number, of a number or of a constant that is the same number everywhere; else None."""
+    if isinstance(x, Value) and x.data is not None and x.data.size and x.dtype.kind in "iuf":
+        first = x.data.flat[0]
+        return first.item() if np.all(x.data == first) else None
+    return x if type(x) in (int, float) else None
+
+
+def without_broadcasts(value: Value) -> Value:
+    """The same call of a ufunc on operands that it broadcasts itself."""
+    args = list(value.args)
+    for i, x in enumerate(args):
+        if _made_by(x, np.broadcast_to):
+            shorter = [*args[:i], x.args[0], *args[i + 1 :]]
+            if np.broadcast_shapes(*map(np.shape, shorter)) == value.shape:
+                args = shorter
+    return Value(value, value.function, tuple(args), value.kwargs)
