@@ -16,6 +16,7 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
+import operator
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,14 @@ class Program:
     """A function at work for one signature of its arguments `flat`, of which those at `positions` are inputs."""
 
     def __init__(
-        self, f: Function, flat: Sequence[Any], rebuild: Function, positions: list[int], names: list[str], unit: bool
+        self,
+        f: Function,
+        flat: Sequence[Any],
+        rebuild: Function,
+        positions: list[int],
+        names: list[str],
+        unit: bool,
+        threads: int,
     ) -> None:
         self.positions, self.unit = positions, unit
         self.outgrown = False  # it has met a gradient of its answer that is not 1, which it takes for granted
@@ -93,7 +101,7 @@ class Program:
             value.name = word
         self.parts = Parts(inputs, forward, results[:n], results[n:m], given, backward, results[m:])
         title = f"{getattr(f, '__name__', 'program')}({', '.join(words[: len(names)])})"
-        self.source, self.given = source_of(title, self.parts)
+        self.source, self.given = source_of(title, self.parts, threads)
         namespace = dict(self.given)
         exec(builtins.compile(self.source, f"<{title}>", "exec"), namespace)
         self.workspace, self.forward = namespace["workspace"], namespace["forward"]
@@ -233,8 +241,9 @@ def _closed_over(f: Function) -> dict[str, Function]:
 class Compiled:
     """A function that runs as a NumPy program; see `compile`."""
 
-    def __init__(self, f: Function) -> None:
+    def __init__(self, f: Function, threads: int) -> None:
         functools.update_wrapper(self, f)
+        self.threads = threads
         self.f, self.name = f, getattr(f, "__name__", "program")
         self.programs: dict[Any, list[Program]] = {}
 
@@ -268,7 +277,9 @@ class Compiled:
             )
         positions = [i for i, x in enumerate(flat) if isinstance(x, (np.ndarray, np.generic, Tensor))]
         names = _argument_names(self.f, *rebuild(flat))
-        program = Program(self.f, flat, rebuild, positions, [names.get(id(flat[i]), "x") for i in positions], unit)
+        program = Program(
+            self.f, flat, rebuild, positions, [names.get(id(flat[i]), "x") for i in positions], unit, self.threads
+        )
         programs[:] = [old for old in programs if not old.outgrown] + [program]
         return program
 
@@ -329,14 +340,16 @@ def _structure(tree: Any) -> Any:
     return repr(_flatten(tree)[1](["*"] * len(flat)))
 
 
-def compile(f: Function) -> Compiled:
+def compile(f: Function, *, threads: int | None = None) -> Compiled:
     """`f` as a NumPy program that is traced once for each signature, and replayed; the gradient too.
 
     The signature is the shapes and dtypes of arrays, which Tensors require a gradient, the values of all other
     arguments, the modes of modules, and what `f` closes over. Parameters, and other Tensors and arrays that meet a
     Tensor, are read afresh at each call; plain Python, and NumPy on plain arrays alone, runs once, while tracing.
     Values and gradients are those of `f`; up to rounding, where calls were simplified. Raises TraceError where `f`
-    looks at numbers, as in `if t > 0`. `.source` is the program, `.save(path)` writes it as a module.
+    looks at numbers, as in `if t > 0`. Long chains of functions of elements, on arrays that do not fit the cache, run
+    block by block, on so many `threads` (all of the machine, unless given) when that pays. `.source` is the program,
+    `.save(path)` writes it as a module.
 
     >>> area = compile(lambda x: np.sum(x**2) * 3)
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
@@ -348,4 +361,6 @@ def compile(f: Function) -> Compiled:
     """
     if not callable(f):
         raise TypeError(f"compile takes a function, or a model, and not {f!r}")
-    return f if isinstance(f, Compiled) else Compiled(f)
+    if threads is not None and operator.index(threads) < 1:
+        raise ValueError(f"compile needs at least one thread, not threads={threads}")
+    return f if isinstance(f, Compiled) else Compiled(f, threads or os.cpu_count() or 1)

@@ -75,6 +75,8 @@ class Graph:
         return {key: self.inside(item) for key, item in value.items()} if isinstance(value, dict) else value
 
     def constant(self, data: Array) -> Value:
+        if data.size > SMALL and not any(data.strides):  # one number, broadcast
+            return self.make(data, np.broadcast_to, (self.constant(np.array(data.flat[0])), data.shape), {})
         key = (data.shape, data.dtype.str, data.tobytes()) if data.size <= SMALL else id(data)
         if key not in self.known:
             self.known[key] = value = Value(data)
@@ -184,6 +186,14 @@ def times_one(graph: Graph, value: Value) -> Any:
 def plus_zero(graph: Graph, value: Value) -> Any:
     x, y = value.args
     return x if _number(y) == 0 else y if _number(x) == 0 and value.function is np.add else None
+
+
+@identity(np.add)
+def plus_negative(graph: Graph, value: Value) -> Any:
+    for x, y in (value.args, value.args[::-1]):
+        if _made_by(y, np.negative) and y.dtype.kind == "f":
+            return graph.make(value, np.subtract, (x, y.args[0]), {})
+    return None
 
 
 @identity(np.add)

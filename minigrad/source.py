@@ -11,6 +11,8 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from keyword import iskeyword
 from operator import getitem
 from typing import Any, NamedTuple
@@ -42,28 +44,98 @@ def takes_out(value: Value) -> bool:
     return isinstance(ufunc, np.ufunc) and ufunc.nout == 1 and not ufunc.signature and not value.kwargs
 
 
-class Plan:
-    """Which buffer every call writes to. `calls` are in order; `kept` are values that leave the program."""
+def in_place(value: Value) -> bool:
+    """Whether the call may write over an operand: element by element it reads before it writes."""
+    return isinstance(value.function, np.ufunc) and not value.function.signature
 
-    def __init__(self, calls: Sequence[Value], kept: Iterable[Value]) -> None:
+
+class Block:
+    """Calls that work element by element on large arrays, done for some rows after the other, so that what is passed
+    between them stays in the cache; and sums of the answers."""
+
+    def __init__(self, first: Value) -> None:
+        self.values, self.sums = [first], list[Value]()
+        self.shape = first.shape
+
+    def takes(self, value: Value) -> bool:
+        """Take in the next call, if it belongs here."""
+        if is_large(value) and value.shape == self.shape and not set(value.operands()) & set(self.sums):
+            self.values.append(value)
+        elif is_total(value) and value.args[0] in self.values:
+            self.sums.append(value)
+        else:
+            return False
+        return True
+
+    def operands(self) -> list[Value]:
+        """The values from outside that it works with."""
+        inside = {*self.values, *self.sums}
+        return [x for value in (*self.values, *self.sums) for x in value.operands() if x not in inside]
+
+
+def is_total(value: Value) -> bool:
+    """Whether the call is a sum over all axes."""
+    return value.function is np.sum and takes_out(value) and all(x is None or x is False for x in value.args[1:])
+
+
+def is_large(value: Value) -> bool:
+    """Whether the call is one of a ufunc on more than fits the cache, and so worth a block."""
+    return in_place(value) and takes_out(value) and value.shape[:1] > (1,) and math.prod(value.shape) >= LARGE
+
+
+LARGE, ROUND = 2**17, 2**14  # elements of an array that is worth a block, and of the part that is done in one go
+THREADED = 2**20  # elements that are computed in all, of a block that is worth threads
+
+
+def grouped(calls: Iterable[Value]) -> list[Value | Block]:
+    """The calls in order, those that can be done together in blocks; what does not need a block goes before it."""
+    steps: list[Value | Block] = []
+    block: Block | None = None
+
+    def close() -> None:
+        if block:
+            steps.extend([block] if len(block.values) + len(block.sums) > 1 else block.values)
+
+    for value in calls:
+        if block and block.takes(value):
+            continue
+        if block and set(value.operands()) & {*block.values, *block.sums}:
+            close()
+            block = None
+        if block is None and is_large(value):
+            block = Block(value)
+        else:
+            steps.append(value)
+    close()
+    return steps
+
+
+class Plan:
+    """Which buffer every call writes to. `steps` are in order; `kept` are values that leave the program."""
+
+    def __init__(self, steps: Sequence[Value | Block], kept: Iterable[Value]) -> None:
         self.buffers: list[tuple[tuple[int, ...], Any]] = []
         self.place: dict[Value, int] = {}
         leaving = set(kept)
         owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie
         last: dict[Value, int] = {}
-        for i, value in enumerate(calls):
-            used = set().union(*(owners.get(x, {x}) for x in value.operands()))
-            owners[value] = {value} if is_new(value) else {value} | used
-            last.update(dict.fromkeys(used | {value}, i))
+        for i, step in enumerate(steps):
+            used = set().union(*(owners.get(x, {x}) for x in step.operands()))
+            for value in _results(step):
+                owners[value] = {value} if is_new(value) else {value} | used
+                last[value] = i
+            last.update(dict.fromkeys(used, i))
         for value in leaving:
-            last.update(dict.fromkeys(owners.get(value, ()), len(calls)))
+            last.update(dict.fromkeys(owners.get(value, ()), len(steps)))
         free: dict[Any, list[int]] = {}
-        for i, value in enumerate(calls):
-            kind = value.shape, value.dtype
-            used = set().union(*(owners.get(x, {x}) for x in value.operands()))
-            dying = [x for x in calls[:i] if x in used and x in self.place and last[x] == i]
-            if takes_out(value) and value not in leaving:
-                here = [x for x in dying if (x.shape, x.dtype) == kind] if in_place(value) else []
+        for i, step in enumerate(steps):
+            used = set().union(*(owners.get(x, {x}) for x in step.operands()))
+            dying = [x for x in self.place if x in used and last[x] == i]
+            for value in _results(step):
+                kind = value.shape, value.dtype
+                if not takes_out(value) or value in leaving or (isinstance(step, Block) and last[value] == i):
+                    continue
+                here = [x for x in dying if (x.shape, x.dtype) == kind] if step is value and in_place(value) else []
                 if here:
                     dying.remove(here[0])
                     self.place[value] = self.place[here[0]]
@@ -78,9 +150,17 @@ class Plan:
                 free.setdefault((x.shape, x.dtype), []).append(self.place[x])
 
 
-def in_place(value: Value) -> bool:
-    """Whether the call may write over an operand: element by element it reads before it writes."""
-    return isinstance(value.function, np.ufunc) and not value.function.signature
+def _results(step: Value | Block) -> list[Value]:
+    return step.values if isinstance(step, Block) else [step]
+
+
+def in_chunks(work: Function, length: int, threads: int) -> list[Any]:
+    """What work(start, stop) returns for parts of a range, added up; the parts are done at once, on so many threads."""
+    ends = [length * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [pool.submit(copy_context().run, work, start, stop) for start, stop in itertools.pairwise(ends[1:])]
+        first = work(0, ends[1])
+    return [sum(part) for part in zip(first, *(part.result() for part in parts), strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------------ the source
@@ -89,8 +169,9 @@ def in_place(value: Value) -> bool:
 class Writer:
     """The lines of a program, and what its global names stand for."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, needed: set[Value], threads: int) -> None:
+        self.plan, self.needed, self.threads = plan, needed, threads
+        self.parts: dict[int, str] = {}  # of arrays in a block, by the id of the whole one
         self.taken: set[str] = {"np", "buffers", "saved", "workspace", "forward", "backward"}
         self.names: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
 
@@ -117,6 +198,8 @@ class Writer:
 
     def text(self, value: Any) -> str:
         """An argument as one would write it."""
+        if id(value) in self.parts:
+            return self.parts[id(value)]
         if isinstance(value, Value):
             return value.name if value.data is None else self.constant(value.data)
         if isinstance(value, tuple):
@@ -137,11 +220,52 @@ class Writer:
             return repr(value)
         return self.function(value) if callable(value) else self.named(value, "given")
 
-    def line(self, value: Value) -> str:
-        """The line that computes a value."""
+    def name(self, value: Value) -> str:
         value.name = value.name or self.new_name(f"v{len(self.taken)}")
-        where = f"b{self.plan.place[value]}" if value in self.plan.place else None
-        return f"{value.name} = {self.call(value, where)}".ljust(60) + f"  # {value.dtype} {value.shape}"
+        return value.name
+
+    def lines(self, step: Value | Block) -> list[str]:
+        """The lines that compute a value, or all in a block."""
+        if isinstance(step, Block):
+            return self.block(step)
+        where = f"b{self.plan.place[step]}" if step in self.plan.place else None
+        return [f"{self.name(step)} = {self.call(step, where)}".ljust(60) + f"  # {step.dtype} {step.shape}"]
+
+    def block(self, block: Block) -> list[str]:
+        """A loop over some rows at a time."""
+        length, rest = block.shape[0], math.prod(block.shape[1:])
+        rows, threads = max(1, ROUND // rest), self.threads if rest * length * len(block.values) >= THREADED else 1
+        whole = [value for value in block.values if value in self.plan.place or value in self.needed]
+        inside = Plan([*block.values, *block.sums], [*whole, *block.sums])
+        before, body, local = [], [], [self.new_name("part") for _ in inside.buffers]
+        for value in whole:
+            made = f'np.empty({value.shape}, "{value.dtype}")' if value in self.needed else f"b{self.plan.place[value]}"
+            before.append(f"{self.name(value)} = {made}".ljust(60) + f"  # {value.dtype} {value.shape}")
+        passed = {*block.values} - {*whole}
+        operands = [x for value in block.values for x in value.args if not (isinstance(x, Value) and x in passed)]
+        for x in [*whole, *operands]:
+            shape = np.shape(x)
+            if shape[:1] == (length,) and len(shape) == len(block.shape) and id(x) not in self.parts:
+                text = self.text(x)
+                self.parts[id(x)] = self.new_name(f"{text}_part")
+                body.append(f"{self.parts[id(x)]} = {text}[i:j]")
+        for value in block.values:
+            if value in whole:
+                body.append(self.call(value, self.parts[id(value)]))
+            else:
+                body.append(f"{self.name(value)} = {self.call(value, f'{local[inside.place[value]]}[: j - i]')}")
+        totals = [self.name(value) for value in block.sums]
+        for value in block.sums:
+            body.append(f"{value.name} += {self.function(np.add.reduce)}({self.text(value.args[0])}, axis=None)")
+        self.parts.clear()
+        shapes = [((rows, *shape[1:]), dtype) for shape, dtype in inside.buffers]
+        chunk = [f'{name} = np.empty({shape}, "{dtype}")' for name, (shape, dtype) in zip(local, shapes, strict=True)]
+        chunk += [f"{name} = 0" for name in totals]
+        chunk += [f"for i in range(start, stop, {rows}):", *_indented([f"j = min(i + {rows}, stop)", *body])]
+        name = self.new_name("chunk")
+        run = f"{name}(0, {length})" if threads == 1 else f"{self.function(in_chunks)}({name}, {length}, {threads})"
+        after = [f"{_tuple(totals)} = {run}" if totals else run]
+        return [*before, f"def {name}(start, stop):", *_indented([*chunk, f"return {_tuple(totals)}"]), *after]
 
     def call(self, value: Value, out: str | None) -> str:
         function, args, kwargs = value.function, value.args, dict(value.kwargs)
@@ -227,38 +351,39 @@ class Parts(NamedTuple):
     gradients: Sequence[Value]
 
 
-def source_of(title: str, parts: Parts) -> tuple[str, dict[str, Any]]:
+def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str, Any]]:
     """The source of a program, and what those of its global names stand for that it does not define."""
-    plan = Plan([*parts.forward, *parts.backward], [*parts.outputs, *parts.draws, *parts.gradients])
-    writer = Writer(plan)
+    leaving = {*parts.outputs, *parts.draws, *parts.gradients}
+    forward, backward = grouped(parts.forward), grouped(parts.backward)
+    writer = Writer(Plan([*forward, *backward], leaving), leaving, threads)
     for value in (*parts.inputs, *parts.seeds, *parts.gradients):
         value.name = writer.new_name(value.name) if value.name and value.data is None else ""
-    first, second = ([writer.line(value) for value in calls] for calls in (parts.forward, parts.backward))
+    first, second = ([line for step in steps for line in writer.lines(step)] for steps in (forward, backward))
     before = {*parts.inputs, *parts.forward}
     used = [x for value in (*parts.backward, *parts.gradients) for x in (*value.operands(), value)]
     saved = [value.name for value in dict.fromkeys(used) if value in before]
     handed: set[Value] = set()
 
-    def leaving(value: Value) -> str:
+    def handing(value: Value) -> str:
         """The value, or a copy where its memory is not the caller's alone."""
         own = value.function is not None and is_new(value) and value not in handed
         handed.add(value)
         return writer.text(value) if own else f"np.array({writer.text(value)})"
 
-    buffers = [f"b{i}" for i in range(len(plan.buffers))]
+    buffers = [f"b{i}" for i in range(len(writer.plan.buffers))]
     unpacked = [f"{_tuple(buffers)} = buffers"] if buffers else []
-    answer = _tuple(map(leaving, parts.outputs)), _tuple(map(writer.text, parts.draws)), _tuple(saved)
+    answer = _tuple(map(handing, parts.outputs)), _tuple(map(writer.text, parts.draws)), _tuple(saved)
     body = [f"def forward({_arguments(['buffers', *(value.name for value in parts.inputs)], {})}):"]
     body += _indented([*unpacked, *first, f"return {', '.join(answer)}"])
     if parts.gradients:
         unpacked += [f"{_tuple(saved)} = saved"] if saved else []
-        answers = _tuple(map(leaving, parts.gradients))
+        answers = _tuple(map(handing, parts.gradients))
         body += ["", "", f"def backward({_arguments(['buffers', 'saved', *(seed.name for seed in parts.seeds)], {})}):"]
         body += _indented([*unpacked, *second, f"return {answers}"])
     made = _indented(
-        f'np.empty({shape}, "{dtype}"),'.ljust(40) + f"  # b{i}" for i, (shape, dtype) in enumerate(plan.buffers)
+        f'np.empty({shape}, "{dtype}"),'.ljust(40) + f"  # b{i}" for i, (shape, dtype) in enumerate(writer.plan.buffers)
     )
-    memory = ["def workspace():", *_indented(["return (", *made, ")"])]
+    memory = ["def workspace():", *_indented(["return (", *made, ")"] if made else ["return ()"])]
     head, given = writer.head()
     comments = [f"# {name} is given: {_described(thing)}" for name, thing in given.items()]
     lines = [f'"""{title}"""', "", *head, *comments, "", "", *memory, "", "", *body]

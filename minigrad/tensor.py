@@ -395,7 +395,7 @@ def backpropagate(
     nodes = history(root, targets)
     if watching := observer():
         watching.walked = True
-        return _walk(nodes, root, gradient, targets, record=True)
+        return _walk(nodes, root, as_tensor(gradient), targets, record=True)
     again = list(nodes) if any(map(_chooses, nodes)) else []
     # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
     masked = again and (record or watcher())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,10 +21,10 @@ from hypothesis import given
 from test_composites import cases as composite_cases
 from test_linalg import cases as linalg_cases
 from test_linalg import spellings
-from test_rules import cases
+from test_rules import cases, elementwise
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import nn, source
 from minigrad.tensor import name_of
 from minigrad.testing import programs
 from minigrad.trace import TraceError, leaves
@@ -63,7 +64,8 @@ def assert_same(f: Callable[..., Any], args: list[Any], rounding: float = 16) ->
                     continue
                 assert a.dtype == b.dtype
                 tolerance = rounding * np.finfo(b.dtype).eps
-                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.max(np.abs(b), initial=0))
+                scale = np.max(np.abs(b), initial=1)  # of the numbers that are added up
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale)
 
 
 SHAPED_BY_NUMBERS = {np.linalg.lstsq, np.piecewise, np.trim_zeros, np.polymul}
@@ -83,6 +85,45 @@ def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
 @given(programs())
 def test_random_programs(program: Any) -> None:
     assert_same(weighted(program), program.args)
+
+
+tiny_blocks = mock.patch.multiple(source, LARGE=2, ROUND=3, THREADED=0)
+
+
+@tiny_blocks
+@given(programs())
+def test_random_programs_in_blocks(program: Any) -> None:
+    assert_same(weighted(program), program.args)
+
+
+@tiny_blocks
+@pytest.mark.parametrize("function", elementwise, ids=name_of)
+def test_elementwise_functions_in_blocks(function: Callable[..., Any]) -> None:
+    for case in cases[function]:
+        assert_same(weighted(lambda *args, case=case: case.function(*args) * 2), arguments(case, 0))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(2**17 + 3,), (3, 2**16), (2**17, 2)])
+def test_blocks_and_threads(shape: tuple[int, ...], threads: int) -> None:
+    x, y = RNG.standard_normal(shape), RNG.standard_normal(shape[-1:])
+    f = lambda x, y: np.sum(np.sin(x) * np.exp(-x * y) + np.tanh(x) / 2) + np.sum(np.cos(x) * y, axis=0).mean()
+    both = mg.compile(mg.value_and_grad(f, (0, 1)), threads=threads)
+    for scale in (1.0, 1.5):
+        (value, (dx, dy)), (expected, (wx, wy)) = both(x * scale, y), mg.value_and_grad(f, (0, 1))(x * scale, y)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(dx, wx, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(dy, wy, rtol=1e-9, atol=1e-9)
+    assert ("in_chunks" in both.source) == (threads > 1)
+    apart = mg.compile(f, threads=threads)
+    tensors = [mg.Tensor(a, requires_grad=True) for a in (x, y)]
+    apart(*tensors).backward()
+    np.testing.assert_allclose(tensors[0].grad, mg.grad(f)(x, y), rtol=1e-13, atol=1e-13)
+
+
+def test_threads_are_counted_from_one() -> None:
+    with pytest.raises(ValueError, match="at least one thread"):
+        mg.compile(np.sin, threads=0)
 
 
 # ------------------------------------------------------------------------------------------------------ in practice
