@@ -7,6 +7,7 @@ asked for.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -89,6 +90,8 @@ class Graph:
         if function is draw:
             self.order.append(value)
             return value
+        if function in REDUCTIONS:
+            value = as_method(value)
         if isinstance(function, np.ufunc) and not function.signature:
             value = without_broadcasts(value)
         for identity in identities.get(function, ()):
@@ -99,8 +102,9 @@ class Graph:
         if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
             plain = _replaced((value.args, value.kwargs), lambda operand: operand.data)
             with np.errstate(all="ignore"):
-                return self.constant(np.asarray(function(*plain[0], **plain[1])))
-        key = (function, _key(value.args), _key(value.kwargs))
+                call: Any = value.function
+                return self.constant(np.asarray(call(*plain[0], **plain[1])))
+        key = (value.function, _key(value.args), _key(value.kwargs))
         if key not in self.known:
             self.known[key] = value
             self.order.append(value)
@@ -225,6 +229,26 @@ def _number(x: Any) -> Any:
         first = x.data.flat[0]
         return first.item() if np.all(x.data == first) else None
     return x if type(x) in (int, float) else None
+
+
+_NO_VALUE = inspect.signature(np.max).parameters["initial"].default
+_SUMS = ("axis", "dtype", "out", "keepdims", "initial", "where")
+_EXTREMES = ("axis", "out", "keepdims", "initial", "where")
+REDUCTIONS: dict[Any, tuple[Function, tuple[str, ...]]] = {
+    np.sum: (np.add.reduce, _SUMS),
+    np.prod: (np.multiply.reduce, _SUMS),
+    np.max: (np.maximum.reduce, _EXTREMES),
+    np.min: (np.minimum.reduce, _EXTREMES),
+}
+_DEFAULTS = {"dtype": None, "out": None, "keepdims": False, "initial": _NO_VALUE, "where": True}
+
+
+def as_method(value: Value) -> Value:
+    """A reduction as the method of a ufunc that it is, with the options that are not as usual."""
+    method, names = REDUCTIONS[value.function]
+    options = {"axis": None, **dict(zip(names, value.args[1:], strict=False)), **value.kwargs}
+    options = {name: x for name, x in options.items() if name not in _DEFAULTS or x is not _DEFAULTS[name]}
+    return Value(value, method, value.args[:1], options)
 
 
 def without_broadcasts(value: Value) -> Value:

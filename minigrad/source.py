@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.graph import SMALL, Value
+from minigrad.graph import REDUCTIONS, SMALL, Value
 from minigrad.rules import join
 from minigrad.tensor import Array, Function, name_of
 from minigrad.trace import draw
 
 # -------------------------------------------------------------------------------------------------------- the plan
 
-NEW = {np.sum, np.where, np.matmul, np.inner, np.max, np.min, np.prod, np.concatenate}
+METHODS = {method for method, _ in REDUCTIONS.values()}
+NEW = {np.where, np.matmul, np.inner, join, *METHODS}
 
 
 def is_new(value: Value) -> bool:
@@ -38,10 +39,10 @@ def takes_out(value: Value) -> bool:
     """Whether the call can be told where to write its answer."""
     if value.function in (np.matmul, np.inner):
         return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
-    if value.function is np.sum:
-        return not value.kwargs and value.args[0].dtype == value.dtype
     ufunc = value.function
-    return isinstance(ufunc, np.ufunc) and ufunc.nout == 1 and not ufunc.signature and not value.kwargs
+    if isinstance(ufunc, np.ufunc):
+        return ufunc.nout == 1 and not ufunc.signature and not value.kwargs
+    return ufunc in METHODS
 
 
 def in_place(value: Value) -> bool:
@@ -75,7 +76,7 @@ class Block:
 
 def is_total(value: Value) -> bool:
     """Whether the call is a sum over all axes."""
-    return value.function is np.sum and takes_out(value) and all(x is None or x is False for x in value.args[1:])
+    return value.function == np.add.reduce and value.kwargs == {"axis": None}
 
 
 def is_large(value: Value) -> bool:
@@ -284,10 +285,6 @@ class Writer:
             return f"{texts[0]}.{function.__name__}({texts[1]})"
         if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
             function, texts[1] = np.dot, texts[1] + ("" if function is np.matmul else ".T")
-        elif function is np.sum and takes_out(value):
-            names = ("axis", "dtype", "out", "keepdims")
-            given = {name: x for name, x in zip(names, args[1:], strict=False) if x is not None and x is not False}
-            function, texts, kwargs = np.add.reduce, texts[:1], {"axis": None, **given}
         elif function is join:
             function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
         elif isinstance(function, np.ufunc) and function is not np.ldexp:
