@@ -193,17 +193,37 @@ def plus_zero(graph: Graph, value: Value) -> Any:
 
 
 @identity(np.add)
-def plus_negative(graph: Graph, value: Value) -> Any:
-    for x, y in (value.args, value.args[::-1]):
-        if _made_by(y, np.negative) and y.dtype.kind == "f":
-            return graph.make(value, np.subtract, (x, y.args[0]), {})
-    return None
-
-
-@identity(np.add)
 def twice(graph: Graph, value: Value) -> Any:
     x, y = value.args
     return graph.make(value, np.multiply, (x, 2.0), {}) if x is y and x.dtype.kind == "f" else None
+
+
+@identity(np.add)
+def plus_negative(graph: Graph, value: Value) -> Any:
+    for x, y in (value.args, value.args[::-1]):
+        if positive := _negated(graph, y):
+            return graph.make(value, np.subtract, (x, positive), {})
+    return None
+
+
+@identity(np.subtract)
+def minus_negative(graph: Graph, value: Value) -> Any:
+    x, y = value.args
+    return graph.make(value, np.add, (x, positive), {}) if (positive := _negated(graph, y)) else None
+
+
+def _negated(graph: Graph, value: Any) -> Value | None:
+    """What `value` is the negative of, where it is a negative, or a product or quotient with one."""
+    if not isinstance(value, Value) or value.dtype.kind != "f":
+        return None
+    if value.function is np.negative:
+        return value.args[0]  # type: ignore[no-any-return]
+    if value.function in (np.multiply, np.divide):
+        for i, x in enumerate(value.args):
+            if _made_by(x, np.negative):
+                factors = (*value.args[:i], x.args[0], *value.args[i + 1 :])
+                return graph.make(value, value.function, factors, {})
+    return None
 
 
 @identity(np.multiply)

@@ -49,6 +49,8 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
         # one call for two
         (lambda x: np.sin(x) + -x, ["sin", "subtract"]),
         (lambda x: -x + np.sin(x), ["sin", "subtract"]),
+        (lambda x: np.sin(x) - np.negative(x), ["sin", "add"]),
+        (lambda x: np.sin(x) + -x * x / -x, ["sin", "negative", "multiply", "divide", "subtract"]),
         (lambda x: x + x, ["multiply"]),
         (lambda x: 0.5 * (x * 3), ["multiply"]),
         (lambda x: 3.0 * (x * 0.1), ["multiply", "multiply"]),  # not to the last bit
