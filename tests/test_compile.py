@@ -163,7 +163,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_layers_and_losses_to_the_last_bit(name: str) -> None:
+def test_layers_and_losses(name: str) -> None:
     model = network(3, 4, 2)
     loss = LOSSES[name](model)
     compiled = mg.compile(loss)
