@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .contenders import CONTENDERS, PRODUCTS
-from .functions import CHAIN_SIZES, EVALUATORS, LOGISTIC_SIZE
+from .functions import CHAIN_SIZES, EVALUATORS, LOGISTIC_SIZE, THREADED
 from .networks import NETWORKS, check_agreement
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,8 @@ def jobs_of(measurements: list[str], chain_sizes: list[int], logistic_size: int)
     return [
         *((n, name, 1) for n in networks for name, c in CONTENDERS.items() if c.installed() and c.runs(n)),
         *((n, PRODUCTS, 1) for n in networks),
-        *((f, name, t) for f in functions for t in (1, 2) for name, c in EVALUATORS.items() if c.installed()),
+        *((f, name, 1) for f in functions for name, c in EVALUATORS.items() if c.installed()),
+        *((f, name, 2) for f in functions for name, c in EVALUATORS.items() if c.installed() and name in THREADED),
     ]
 
 

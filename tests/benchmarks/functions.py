@@ -160,3 +160,4 @@ EVALUATORS = {
     "JAX jit": Contender(jax_jit, "jax"),
     "autograd": Contender(autograd, "autograd"),
 }
+THREADED = {"minigrad compiled", "PyTorch", "JAX jit"}  # the others compute elementwise functions on one thread

@@ -64,7 +64,7 @@ def lines(axes: Any, times: Mapping[tuple[str, str, int], float], chains: list[s
         for threads, style in (1, "-"), (2, "--"):
             some = [(size, times[c, name, threads]) for c, size in sizes.items() if (c, name, threads) in times]
             label = f"{name}, 2 threads" if threads > 1 else name
-            if some and (threads == 1 or name in ("minigrad compiled", "PyTorch", "JAX jit")):
+            if some:
                 places, heights = zip(*((size, time / size * 1e9) for size, time in some), strict=True)
                 axes.plot(places, heights, style, marker="o", markersize=3, color=colour, label=label)
     axes.set_xscale("log")

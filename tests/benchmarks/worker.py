@@ -33,7 +33,7 @@ def answer_of(contender: str, name: str, threads: int = 1) -> tuple[Callable[[],
 
 
 def seconds_per_call(f: Callable[[], Any], seconds: float) -> float:
-    """The median over blocks of calls, each block long enough for the clock."""
+    """The median over blocks of calls, each block long enough for the clock; `f` has been called before."""
 
     def block(calls: int) -> float:
         start = perf_counter()
@@ -42,8 +42,7 @@ def seconds_per_call(f: Callable[[], Any], seconds: float) -> float:
         (answer[0] if isinstance(answer, tuple) else answer).item()  # waits for what is computed in the background
         return (perf_counter() - start) / calls
 
-    block(2)
-    calls, times, end = max(1, round(0.01 / block(2))), [], perf_counter() + seconds
+    calls, times, end = max(1, round(0.01 / block(1))), [], perf_counter() + seconds
     while len(times) < 3 or perf_counter() < end:
         times.append(block(calls))
     return median(times)
@@ -52,8 +51,10 @@ def seconds_per_call(f: Callable[[], Any], seconds: float) -> float:
 def time(contender: str, name: str, threads: str, seconds: str) -> dict[str, Any]:
     """The time of a training step of a network, or of the value and gradient of a function, and what came of it."""
     if contender == PRODUCTS:
-        return {"seconds": seconds_per_call(products(*problem(name)), float(seconds)), "answers": []}
-    f, answers = answer_of(contender, name, int(threads))
+        f, answers = products(*problem(name)), []
+        f()
+    else:
+        f, answers = answer_of(contender, name, int(threads))
     return {"seconds": seconds_per_call(f, float(seconds)), "answers": answers}
 
 
