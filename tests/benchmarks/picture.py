@@ -70,6 +70,7 @@ def lines(axes: Any, times: Mapping[tuple[str, str, int], float], chains: list[s
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("elements")
     axes.set_title("sum(sin(x) * exp(-x * x) + tanh(x)), value and gradient: ns per element", loc="left")
     finish(axes)
