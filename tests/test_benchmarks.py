@@ -1,23 +1,39 @@
 """The benchmarks compare equals: all contenders start from the same numbers, and a wrong gradient would be noticed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from benchmarks import contenders
+from benchmarks.__main__ import main
+from benchmarks.functions import EVALUATORS, arrays
 from benchmarks.networks import NETWORKS, RATE, check_agreement, problem
-from benchmarks.worker import loss_after
+from benchmarks.worker import answer_of
+
+BY_NUMPY = ["NumPy", "NumPy, out=", "minigrad", "minigrad compiled"]
+FUNCTIONS = ["chain@1000", "logistic@1000"]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_minigrad_computes_what_hand_written_numpy_computes(network: str) -> None:
-    check_agreement(network, {contender: loss_after(contender, network) for contender in ("NumPy", "minigrad")})
+@pytest.mark.parametrize("name", [*NETWORKS, *FUNCTIONS])
+def test_minigrad_computes_what_hand_written_numpy_computes(name: str) -> None:
+    answers = {contender: answer_of(contender, name)[1] for contender in BY_NUMPY}
+    for numbers in zip(*answers.values(), strict=True):
+        check_agreement(name, dict(zip(answers, numbers, strict=True)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("contender", BY_NUMPY)
+def test_gradients_of_functions_are_equal_number_by_number(contender: str, name: str) -> None:
+    gradients = [EVALUATORS[one].build(name, arrays(name), 1)()[1] for one in ("NumPy", contender)]
+    np.testing.assert_allclose(*gradients, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_gradients_wrong_by_one_percent_are_noticed(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = {"right": loss_after("NumPy", network)}
+    losses = {"right": answer_of("NumPy", network)[1][0]}
     monkeypatch.setattr(contenders, "RATE", 1.01 * RATE)
-    losses["wrong"] = loss_after("NumPy", network)
-    with pytest.raises(ValueError, match="disagree about the loss"):
+    losses["wrong"] = answer_of("NumPy", network)[1][0]
+    with pytest.raises(ValueError, match="disagree about"):
         check_agreement(network, losses)
 
 
@@ -28,3 +44,11 @@ def test_every_contender_gets_its_own_copy_of_the_same_float32_numbers(network: 
         assert a.dtype == b.dtype == np.float32
         assert not np.shares_memory(a, b)
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_command_prints_tables_and_draws_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "times.png"
+    main(["--quick", "--only", "2-3-1@4", "--plot", str(path)])
+    assert "| 2-3-1@4 | " in capsys.readouterr().out
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -15,16 +16,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .contenders import CONTENDERS
+from .contenders import CONTENDERS, PRODUCTS
+from .functions import CHAIN_SIZES, EVALUATORS, LOGISTIC_SIZE, THREADED
 from .networks import NETWORKS, check_agreement
 
 ROOT = Path(__file__).parents[2]
-ONE_THREAD = {
-    **dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], "1"),
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "NPROC": "1",  # the size of XLA's other pool of threads
-    "JAX_PLATFORMS": "cpu",
-}
+POOLS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC"]  # XLA's last
 IMPORT = "import time, numpy; start = time.perf_counter(); import minigrad; print(time.perf_counter() - start)"
 
 LARGEST = "784-100-50-10@128"
@@ -33,18 +30,26 @@ TARGETS = [  # minigrad's step takes at most so many times the rival's
     (LARGEST, "NumPy", 1.25),
     *((network, "MyGrad", 1.00) for network in NETWORKS),
 ]
+MEASUREMENTS = [*NETWORKS, "chain", "logistic", "costs"]
 
-Times = dict[tuple[str, str], float]  # (network, contender) -> seconds per step
+Job = tuple[str, str, int]  # problem, contender, threads
+Times = dict[Job, float]  # seconds per step of training, or per value and gradient
 
 
-def python(*arguments: str, **environment: str) -> str:
-    """What a fresh interpreter prints, run from the top of the repository on one thread."""
-    command, environment = [sys.executable, *arguments], {**os.environ, **ONE_THREAD, **environment}
+def python(*arguments: str, threads: int = 1, **environment: str) -> str:
+    """What a fresh interpreter prints, run from the top of the repository on so many threads."""
+    limits = {
+        **dict.fromkeys(POOLS, str(threads)),
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'} "
+        f"intra_op_parallelism_threads={threads}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command, environment = [sys.executable, *arguments], {**os.environ, **limits, **environment}
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
-def worker(*arguments: str) -> Any:
-    return json.loads(python("-m", "tests.benchmarks.worker", *arguments))
+def worker(*arguments: str, threads: int = 1) -> Any:
+    return json.loads(python("-m", "tests.benchmarks.worker", *arguments, threads=threads))
 
 
 def import_cost(repeats: int) -> float:
@@ -54,7 +59,7 @@ def import_cost(repeats: int) -> float:
         return median([float(python("-c", IMPORT, **bytecode)) for _ in range(1 + repeats)][1:])
 
 
-def time_steps(networks: list[str], contenders: list[str], rounds: int, seconds: float) -> tuple[Times, float]:
+def time_all(jobs: list[Job], rounds: int, seconds: float) -> tuple[Times, float]:
     """Medians over rounds, each of which measures everything once, and how much slower the worst was than its median.
 
     Interleaved, the contenders share the moods of the machine.
@@ -62,74 +67,134 @@ def time_steps(networks: list[str], contenders: list[str], rounds: int, seconds:
     times = defaultdict(list)
     for number in range(1, rounds + 1):
         print(f"round {number} of {rounds}", file=sys.stderr)
-        for network in networks:
-            losses = {}
-            for contender in contenders:
-                if CONTENDERS[contender].runs(network):
-                    answer = worker("step", contender, network, str(seconds))
-                    times[network, contender].append(answer["seconds"])
-                    losses[contender] = answer["loss"]
-            check_agreement(network, losses)
-    medians = {key: median(values) for key, values in times.items()}
-    return medians, max(max(values) / medians[key] for key, values in times.items())
+        for problem in dict.fromkeys(problem for problem, *_ in jobs):
+            answers: dict[str, list[float]] = {}
+            for job in jobs:
+                if job[0] == problem:
+                    _, contender, threads = job
+                    found = worker("time", contender, problem, str(threads), str(seconds), threads=threads)
+                    times[job].append(found["seconds"])
+                    if found["answers"]:
+                        answers[f"{contender} on {threads}"] = found["answers"]
+            for what, numbers in zip(["the value", "the gradient"], zip(*answers.values(), strict=True), strict=False):
+                check_agreement(f"{what} of {problem}", dict(zip(answers, numbers, strict=True)))
+    medians = {job: median(values) for job, values in times.items()}
+    return medians, max((max(values) / medians[job] for job, values in times.items()), default=1)
+
+
+def jobs_of(measurements: list[str], chain_sizes: list[int], logistic_size: int) -> list[Job]:
+    """What is to be timed: networks on one thread, functions on one and on two."""
+    networks = [network for network in measurements if network in NETWORKS]
+    functions = [f"chain@{size}" for size in chain_sizes] if "chain" in measurements else []
+    functions += [f"logistic@{logistic_size}"] if "logistic" in measurements else []
+    return [
+        *((n, name, 1) for n in networks for name, c in CONTENDERS.items() if c.installed() and c.runs(n)),
+        *((n, PRODUCTS, 1) for n in networks),
+        *((f, name, 1) for f in functions for name, c in EVALUATORS.items() if c.installed()),
+        *((f, name, 2) for f in functions for name, c in EVALUATORS.items() if c.installed() and name in THREADED),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------ the report
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
-def step_table(times: Times, networks: list[str], contenders: list[str]) -> str:
+def time_table(times: Times, title: str, contenders: list[str], problems: dict[str, tuple[str, int]]) -> str:
+    """Times in µs, a problem and a number of threads a row, and in brackets how many times NumPy's on one thread."""
     rows = []
-    for network in networks:
-        by_hand = times[network, "NumPy"]
-        found = [times.get((network, contender)) for contender in contenders]
-        row = [network, *(f"{time * 1e6:,.0f} ({time / by_hand:.2f})" if time else "-" for time in found)]
-        if "PyTorch" in contenders:
-            row.append(f"{times[network, 'minigrad'] / times[network, 'PyTorch']:.2f}")
-        rows.append(row)
-    last = ["minigrad / PyTorch"] if "PyTorch" in contenders else []
-    return markdown(["layers@batch", *contenders, *last], rows)
+    for label, (problem, threads) in problems.items():
+        by_hand = times[problem, "NumPy", 1]
+        found = [times.get((problem, contender, threads)) for contender in contenders]
+        rows.append([label, *(f"{time * 1e6:,.0f} ({time / by_hand:.2f})" if time else "-" for time in found)])
+    return markdown([title, *contenders], rows)
 
 
-def target_table(times: Times, operation: float, extra_import: float) -> str:
-    outcomes = [
-        (f"{network}: at most {limit:.2f} of {rival}", times[network, "minigrad"] / times[network, rival], limit, "")
-        for network, rival, limit in TARGETS
-        if (network, rival) in times
-    ]
-    outcomes.append(("recorded operation, forward and backward: below 5 µs", operation * 1e6, 5, " µs"))
-    outcomes.append(("`import minigrad` on top of `import numpy`: below 20 ms", extra_import * 1e3, 20, " ms"))
-    rows = [[what, f"{x:.2f}{unit}", "met" if x <= limit else "missed"] for what, x, limit, unit in outcomes]
-    return markdown(["target", "measured", ""], rows)
+def tables(times: Times) -> list[str]:
+    networks = {problem: (problem, 1) for problem, *_ in times if problem in NETWORKS}
+    functions = {
+        f"{problem}, {threads} thread{'s' * (threads > 1)}": (problem, threads)
+        for problem, _, threads in times
+        if problem not in NETWORKS
+    }
+    found = []
+    if networks:
+        text = "One training step in µs, on one thread, and in brackets how many times that of hand-written NumPy.\n"
+        text += f"`{PRODUCTS}` are the matrix products of the step alone; float32.\n\n"
+        found.append(text + time_table(times, "layers@batch", [*CONTENDERS, PRODUCTS], networks))
+    if functions:
+        text = "Value and gradient in µs, and in brackets how many times hand-written NumPy's on one thread; float64.\n"
+        text += "The chain is `sum(sin(x) * exp(-x * x) + tanh(x))`; the logistic regression has 20 features.\n\n"
+        found.append(text + time_table(times, "function@size", list(EVALUATORS), functions))
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Time minigrad and its peers.")
-    parser.add_argument("--rounds", type=int, default=9, help="how often everything is measured (default: 9)")
-    parser.add_argument("--quick", action="store_true", help="one short round: a rough idea")
-    parser.add_argument("--only", metavar="NETWORK", nargs="+", choices=NETWORKS, help=f"any of {', '.join(NETWORKS)}")
-    options = parser.parse_args()
-    rounds, seconds = (1, 0.05) if options.quick else (options.rounds, 0.15)
-    networks = options.only or list(NETWORKS)
-    contenders = [name for name, contender in CONTENDERS.items() if contender.installed()]
-    versions = [f"{name} {version(CONTENDERS[name].module)}" for name in contenders if name != "minigrad"]
-
-    sys.stdout.reconfigure(encoding="utf-8")  # also where it is a file on Windows
-    times, worst = time_steps(networks, contenders, rounds, seconds)
+def costs(rounds: int) -> tuple[str, list[tuple[str, float, float, str]]]:
+    """Costs that are minigrad's own, in sentences, and the outcomes of the targets that are set for them."""
     operations = [worker("operation") for _ in range(rounds)]
     forward, backward = (median(answer[part] for answer in operations) for part in ("forward", "backward"))
+    trace = median(worker("trace", LARGEST)["seconds"] for _ in range(rounds))
+    names = "NumPy", "minigrad", "minigrad compiled"
+    by_hand, eager, compiled = (worker("memory", name, LARGEST)["bytes"] for name in names)
     extra_import = import_cost(repeats=5)
-    peak, by_hand = (worker("memory", contender, LARGEST)["bytes"] for contender in ("minigrad", "NumPy"))
+    text = f"""\
+A recorded operation on 0-d arrays: {forward * 1e6:.2f} µs forward, {backward * 1e6:.2f} µs backward.
+The first step of a compiled {LARGEST}: {trace * 1e3:.1f} ms more than a later one.
+Memory at the peak of a step of {LARGEST}: {eager / 1e6:.2f} MB, {eager / by_hand:.2f} of hand-written NumPy; \
+compiled, {compiled / 1e6:.2f} MB, {compiled / by_hand:.2f}."""
+    return text, [
+        ("recorded operation, forward and backward: below 5 µs", (forward + backward) * 1e6, 5, " µs"),
+        ("`import minigrad` on top of `import numpy`: below 20 ms", extra_import * 1e3, 20, " ms"),
+    ]
 
-    print("One training step in µs, on one thread, and in brackets how many times that of hand-written NumPy.")
-    print(f"Python {platform.python_version()} on {platform.machine()}, {', '.join(versions)}.\n")
-    print(step_table(times, networks, contenders))
-    print(f"\nMedians of {rounds} interleaved rounds; the worst measurement took {worst:.1f} times its median.")
-    print(f"A recorded operation on 0-d arrays: {forward * 1e6:.2f} µs forward, {backward * 1e6:.2f} µs backward.")
-    print(
-        f"Memory at the peak of a step of {LARGEST}: {peak / 1e6:.2f} MB, {peak / by_hand:.2f} of hand-written NumPy.\n"
+
+def targets(times: Times, outcomes: list[tuple[str, float, float, str]]) -> list[list[str]]:
+    """Rows of what was to be reached, what was, and whether that is enough."""
+    steps = [
+        (f"{network}: at most {x:.2f} of {rival}", times[network, "minigrad", 1] / times[network, rival, 1], x, "")
+        for network, rival, x in TARGETS
+        if (network, rival, 1) in times
+    ]
+    outcomes = [*steps, *outcomes]
+    return [[what, f"{x:.2f}{unit}", "met" if x <= limit else "missed"] for what, x, limit, unit in outcomes]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Time minigrad and its peers.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="one short round, and small functions: a rough idea")
+    parser.add_argument("--plot", metavar="PATH", help="draw a picture of the times, too; needs matplotlib")
+    parser.add_argument(
+        "--only", metavar="NAME", nargs="+", choices=MEASUREMENTS, help=f"any of {', '.join(MEASUREMENTS)}"
     )
-    print(target_table(times, forward + backward, extra_import))
+    options = parser.parse_args(arguments)
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot draws with matplotlib, which is not installed: python -m pip install matplotlib")
+    measurements = options.only or MEASUREMENTS
+    rounds, seconds = (1, 0.05) if options.quick else (options.rounds, 0.15)
+    sizes = ([1000, 10_000], 10_000) if options.quick else (CHAIN_SIZES, LOGISTIC_SIZE)
+    modules = {c.module for c in CONTENDERS.values() if c.installed()} - {"minigrad"}
+
+    sys.stdout.reconfigure(encoding="utf-8")  # also where it is a file on Windows
+    times, worst = time_all(jobs_of(measurements, *sizes), rounds, seconds)
+    outcomes = []
+    versions = ", ".join(f"{module} {version(module)}" for module in sorted(modules))
+    print(f"Python {platform.python_version()} on {platform.machine()}, {versions}.", end="\n\n")
+    for table in tables(times):
+        print(table, end="\n\n")
+    if times:
+        print(f"Medians of {rounds} interleaved rounds; the worst measurement took {worst:.1f} times its median.\n")
+    if "costs" in measurements:
+        text, outcomes = costs(rounds)
+        print(text, end="\n\n")
+    if reached := targets(times, outcomes):
+        print(markdown(["target", "measured", ""], reached))
+    if options.plot:
+        from .picture import picture
+
+        picture(times).savefig(options.plot)
 
 
 if __name__ == "__main__":

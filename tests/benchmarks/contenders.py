@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import shutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,10 +24,11 @@ Build = Callable[[Layers, Array, Array], Step]
 class Contender(NamedTuple):
     build: Build
     module: str
-    largest: float
+    largest: float = math.inf  # the widest layer that it is asked to train
+    program: str = "python"  # what it runs besides
 
     def installed(self) -> bool:
-        return importlib.util.find_spec(self.module) is not None
+        return importlib.util.find_spec(self.module) is not None and shutil.which(self.program) is not None
 
     def runs(self, network: str) -> bool:
         return max(NETWORKS[network].sizes) <= self.largest
@@ -35,11 +37,11 @@ class Contender(NamedTuple):
 CONTENDERS: dict[str, Contender] = {}
 
 
-def contender(name: str, module: str, largest: float = math.inf) -> Callable[[Build], Build]:
-    """Enter the decorated function under a name; `largest` is the widest layer that it is asked to train."""
+def contender(name: str, module: str, **limits: Any) -> Callable[[Build], Build]:
+    """Enter the decorated function under a name."""
 
     def register(build: Build) -> Build:
-        CONTENDERS[name] = Contender(build, module, largest)
+        CONTENDERS[name] = Contender(build, module, **limits)
         return build
 
     return register
@@ -67,22 +69,105 @@ def numpy_by_hand(layers: Layers, x: Array, y: Array) -> Step:
     return step
 
 
+@contender("NumPy, out=", "numpy")
+def numpy_in_place(layers: Layers, x: Array, y: Array) -> Step:
+    """As fast as it can be written by hand: no array is made in a step, and all parameters are one vector."""
+    shapes = [array.shape for pair in layers for array in pair]
+    parameters = np.concatenate([array.ravel() for pair in layers for array in pair])
+    gradients = np.empty_like(parameters)
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+    ws_bs, dws_dbs = (
+        [part.reshape(shape) for part, shape in zip(np.split(vector, ends), shapes, strict=True)]
+        for vector in (parameters, gradients)
+    )
+    ws, bs, dws, dbs = ws_bs[::2], ws_bs[1::2], dws_dbs[::2], dws_dbs[1::2]
+    outputs = [x, *(np.empty((len(x), len(b)), x.dtype) for b in bs)]
+    gs = [np.empty_like(output) for output in outputs[1:]]
+    one, rate, factor = np.float32(1), np.float32(RATE), np.float32(2 / y.size)
+
+    def step() -> Any:
+        for w, b, h, z in zip(ws, bs, outputs, outputs[1:], strict=False):
+            np.dot(h, w, out=z)
+            np.add(z, b, out=z)
+            np.tanh(z, out=z)
+        g = gs[-1]
+        np.subtract(outputs[-1], y, out=g)
+        loss = np.vdot(g, g) / y.size
+        np.multiply(g, factor, out=g)
+        for i in reversed(range(len(ws))):
+            slope, g = outputs[i + 1], gs[i]  # the output has served
+            np.multiply(slope, slope, out=slope)
+            np.subtract(one, slope, out=slope)
+            np.multiply(g, slope, out=g)
+            np.dot(outputs[i].T, g, out=dws[i])
+            np.add.reduce(g, axis=0, out=dbs[i])
+            if i:
+                np.dot(g, ws[i].T, out=gs[i - 1])
+        np.multiply(gradients, rate, out=gradients)
+        np.subtract(parameters, gradients, out=parameters)
+        return loss
+
+    return step
+
+
+PRODUCTS = "products"
+
+
+def products(layers: Layers, x: Array, y: Array) -> Step:
+    """The matrix products of a step and nothing else: what no program on the same BLAS can do without."""
+    ws = [w for w, _ in layers]
+    outputs = [x, *(np.ones((len(x), w.shape[1]), x.dtype) for w in ws)]
+    gs, dws = [np.ones_like(output) for output in outputs], [np.empty_like(w) for w in ws]
+
+    def step() -> Any:
+        for w, h, z in zip(ws, outputs, outputs[1:], strict=False):
+            np.dot(h, w, out=z)
+        for i in reversed(range(len(ws))):
+            np.dot(outputs[i].T, gs[i + 1], out=dws[i])
+            if i:
+                np.dot(gs[i + 1], ws[i].T, out=gs[i])
+        return np.float64(0)
+
+    return step
+
+
 @contender("minigrad", "minigrad")
 def minigrad(layers: Layers, x: Array, y: Array) -> Step:
     from minigrad import nn, optim
 
-    return with_modules(nn, nn.mse_loss, optim.SGD, np.asarray, layers, x, y)
+    return with_modules(nn, nn.mse_loss, optim.SGD, np.asarray, eager, layers, x, y)
+
+
+@contender("minigrad compiled", "minigrad")
+def minigrad_compiled(layers: Layers, x: Array, y: Array) -> Step:
+    from minigrad import compile, nn, optim
+
+    return with_modules(nn, nn.mse_loss, optim.SGD, np.asarray, compile, layers, x, y)
 
 
 @contender("PyTorch", "torch")
 def pytorch(layers: Layers, x: Array, y: Array) -> Step:
     import torch
 
-    torch.set_num_threads(1)
-    return with_modules(torch.nn, torch.nn.functional.mse_loss, torch.optim.SGD, torch.tensor, layers, x, y)
+    return with_modules(torch.nn, torch.nn.functional.mse_loss, torch.optim.SGD, torch.tensor, eager, layers, x, y)
 
 
-def with_modules(nn: Any, mse_loss: Any, SGD: Any, array: Any, layers: Layers, x: Array, y: Array) -> Step:
+@contender("torch.compile", "torch", program="g++")
+def pytorch_compiled(layers: Layers, x: Array, y: Array) -> Step:
+    import torch
+
+    mse_loss = torch.nn.functional.mse_loss
+    return with_modules(torch.nn, mse_loss, torch.optim.SGD, torch.tensor, torch.compile, layers, x, y)
+
+
+def eager(loss: Any) -> Any:
+    """What stands for a compiler where there is none."""
+    return loss
+
+
+def with_modules(
+    nn: Any, mse_loss: Any, SGD: Any, array: Any, compile: Any, layers: Layers, x: Array, y: Array
+) -> Step:
     """The program that minigrad and PyTorch share."""
     modules = []
     for w, b in layers:
@@ -91,11 +176,12 @@ def with_modules(nn: Any, mse_loss: Any, SGD: Any, array: Any, layers: Layers, x
         modules += [linear, nn.Tanh()]
     model = nn.Sequential(*modules)
     optimizer = SGD(model.parameters(), lr=RATE)
+    loss_of = compile(lambda x, y: mse_loss(model(x), y))
     x, y = array(x), array(y)
 
     def step() -> Any:
         optimizer.zero_grad()
-        loss = mse_loss(model(x), y)
+        loss = loss_of(x, y)
         loss.backward()
         optimizer.step()
         return loss

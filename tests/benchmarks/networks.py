@@ -24,6 +24,7 @@ NETWORKS = {
     "784-30-10@10": Network((784, 30, 10), 10),
     "784-100-50-10@1": Network((784, 100, 50, 10), 1),
     "784-100-50-10@128": Network((784, 100, 50, 10), 128),
+    "784-512-512-10@128": Network((784, 512, 512, 10), 128),
 }
 
 
@@ -45,9 +46,9 @@ def problem(name: str) -> tuple[Layers, Array, Array]:
     return layers, x, np.eye(sizes[-1], dtype=np.float32)[rng.integers(0, sizes[-1], batch)]
 
 
-def check_agreement(name: str, losses: Mapping[str, float], tolerance: float = 1e-4) -> None:
-    """Raise unless all contenders have come to the same loss: a faster wrong answer is no result."""
-    reference = float(np.median(list(losses.values())))
-    if not np.allclose(list(losses.values()), reference, rtol=tolerance, atol=0):
-        figures = ", ".join(f"{contender} {loss:.7g}" for contender, loss in losses.items())
-        raise ValueError(f"the contenders disagree about the loss of {name}: {figures}")
+def check_agreement(name: str, answers: Mapping[str, float], tolerance: float = 1e-4) -> None:
+    """Raise unless all contenders have come to the same number: a faster wrong answer is no result."""
+    reference = float(np.median(list(answers.values())))
+    if not np.allclose(list(answers.values()), reference, rtol=tolerance, atol=0):
+        figures = ", ".join(f"{contender} {answer:.7g}" for contender, answer in answers.items())
+        raise ValueError(f"the contenders disagree about {name}: {figures}")

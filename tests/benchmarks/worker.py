@@ -1,47 +1,77 @@
-"""One measurement in a process of its own: `python -m tests.benchmarks.worker step minigrad 2-3-1@4` prints JSON."""
+"""One measurement in a process of its own: `... worker time minigrad 2-3-1@4 1 0.1` prints JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tracemalloc
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from .contenders import CONTENDERS
-from .networks import problem
+import numpy as np
+
+from .contenders import CONTENDERS, PRODUCTS, products
+from .functions import EVALUATORS, arrays
+from .networks import NETWORKS, problem
 
 
-def loss_after(contender: str, network: str, steps: int = 10) -> float:
-    """The loss that a contender computes in its last of so many steps, after the updates of all others."""
-    step = CONTENDERS[contender].build(*problem(network))
-    for _ in range(steps - 1):
-        step()
-    return float(step().item())
+def answer_of(contender: str, name: str, threads: int = 1) -> tuple[Callable[[], Any], list[float]]:
+    """What a contender is to be timed at, and what it computes.
+
+    That is the loss of the tenth step of training, after the updates of all others; or the value of a function and the
+    length of its gradient.
+    """
+    if name in NETWORKS:
+        step = CONTENDERS[contender].build(*problem(name))
+        losses = [step() for _ in range(10)]
+        return step, [float(losses[-1].item())]
+    evaluate = EVALUATORS[contender].build(name, arrays(name), threads)
+    value, gradient = evaluate()
+    return evaluate, [float(value.item()), float(np.linalg.norm(np.asarray(gradient)))]
 
 
-def step(contender: str, network: str, seconds: str) -> dict[str, Any]:
-    """The time of a training step: the median over blocks of steps, each block long enough for the clock."""
-    one_step = CONTENDERS[contender].build(*problem(network))
+def seconds_per_call(f: Callable[[], Any], seconds: float) -> float:
+    """The median over blocks of calls, each block long enough for the clock; `f` has been called before."""
 
-    def block(steps: int) -> float:
+    def block(calls: int) -> float:
         start = perf_counter()
-        for _ in range(steps):
-            loss = one_step()
-        loss.item()  # waits for libraries that compute in the background
-        return (perf_counter() - start) / steps
+        for _ in range(calls):
+            answer = f()
+        (answer[0] if isinstance(answer, tuple) else answer).item()  # waits for what is computed in the background
+        return (perf_counter() - start) / calls
 
-    block(10)
-    steps, times, end = max(1, round(0.01 / block(10))), [], perf_counter() + float(seconds)
+    calls, times, end = max(1, round(0.01 / block(1))), [], perf_counter() + seconds
     while len(times) < 3 or perf_counter() < end:
-        times.append(block(steps))
-    return {"seconds": median(times), "loss": loss_after(contender, network)}
+        times.append(block(calls))
+    return median(times)
+
+
+def time(contender: str, name: str, threads: str, seconds: str) -> dict[str, Any]:
+    """The time of a training step of a network, or of the value and gradient of a function, and what came of it."""
+    if contender == PRODUCTS:
+        f, answers = products(*problem(name)), []
+        f()
+    else:
+        f, answers = answer_of(contender, name, int(threads))
+    return {"seconds": seconds_per_call(f, float(seconds)), "answers": answers}
+
+
+def trace(network: str) -> dict[str, Any]:
+    """How much longer the first step of a compiled network takes than a later one."""
+    step, times = CONTENDERS["minigrad compiled"].build(*problem(network)), []
+    CONTENDERS["minigrad"].build(*problem(network))()  # whatever is imported on the way is not counted
+    for _ in range(10):
+        start = perf_counter()
+        step()
+        times.append(perf_counter() - start)
+    return {"seconds": times[0] - median(times[1:])}
 
 
 def memory(contender: str, network: str) -> dict[str, Any]:
     """The bytes alive at the peak of a training step: parameters, gradients and all else, but not the data."""
-    loss_after(contender, network)  # whatever is imported and cached on the way is not counted
+    answer_of(contender, network)  # whatever is imported and cached on the way is not counted
     layers, x, y = problem(network)
     tracemalloc.start()
     one_step = CONTENDERS[contender].build([(w.copy(), b.copy()) for w, b in layers], x, y)
@@ -70,4 +100,5 @@ def operation(length: int = 1000, repeats: int = 51) -> dict[str, Any]:
 
 if __name__ == "__main__":
     measurement, *arguments = sys.argv[1:]
-    print(json.dumps({"step": step, "memory": memory, "operation": operation}[measurement](*arguments)))
+    measurements = {"time": time, "trace": trace, "memory": memory, "operation": operation}
+    print(json.dumps(measurements[measurement](*arguments)))
