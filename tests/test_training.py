@@ -183,6 +183,17 @@ def test_a_compiled_training_sees_what_a_callback_does_to_the_model():
     assert trained[0] == trained[1]
 
 
+def test_a_compiled_training_checks_the_labels_of_every_batch():
+    labels, trained = Y[:, 0].astype(int), []
+    for compile in (False, True):
+        model = nn.Linear(2, 2, rng=np.random.default_rng(0))
+        history = fit(model, loss=nn.cross_entropy, data=(X, labels), epochs=3, metrics=[mg.accuracy], compile=compile)
+        trained.append((history, bits(model)))
+        with pytest.raises(ValueError, match="labels from 0 to 2 for 2 classes"):
+            fit(model, loss=nn.cross_entropy, data=(X, np.where(np.arange(ROWS) < 9, 0, 2)), compile=compile)
+    assert trained[0] == trained[1]
+
+
 def test_a_compiled_training_refuses_a_model_that_looks_at_numbers():
     with pytest.raises(TraceError, match=r"test_training\.py:\d+, `values = "):  # Centre does
         fit(network(), compile=True)
