@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigrad.compile import Compiled
 from minigrad.data import batches
 from minigrad.nn.module import (
     in_mode,
@@ -92,6 +93,7 @@ def fit(
     callbacks: Iterable[Callable[[Run], Any]] = (),
     seed: int | None = None,
     progress: bool = True,
+    compile: bool = False,
 ) -> History:
     """Train `model` on `data`, a pair of arrays (x, y), and return the History.
 
@@ -101,6 +103,9 @@ def fit(
     step. `callbacks` are called with the `Run` after each epoch; where they have methods `start(run)` and
     `finish(run)`, these are called too, and all that have started finish, also after an error. Ctrl-C stops after the
     current step, and a second one at once.
+
+    With `compile=True` the model and the loss of a step run as one program, which is made anew for a last, smaller
+    batch; see `minigrad.compile` for what they may not do then.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. The same seed, model
     and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss that is nan or
@@ -115,6 +120,12 @@ def fit(
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # it keeps the others' state
     run = Run(model, optimizer, np.random.default_rng(seed), history, ordered)
+
+    def forward(x: Array, y: Array) -> tuple[Any, Any]:
+        prediction = model(x)
+        return numbers_of(prediction), loss(prediction, y)
+
+    forward = Compiled(forward) if compile else forward
     with _started(run), in_mode(model, training=True), _interruptible() as interrupts:
         report = _reporter(progress, run.epoch, epochs, len(x))
         try:
@@ -122,7 +133,7 @@ def fit(
                 sums = dict.fromkeys(names, 0.0)
                 done = 0
                 parts = batches(x, y, batch_size=batch_size, rng=run.rng)
-                for prediction, y_batch, value in _steps(run, loss, parts, schedule):
+                for prediction, y_batch, value in _steps(run, forward, parts, schedule):
                     sums["loss"] += value * len(y_batch)
                     for name, metric in metrics.items():
                         sums[name] += float(numbers_of(metric(prediction, y_batch))) * len(y_batch)
@@ -148,13 +159,12 @@ def fit(
 
 
 def _steps(
-    run: Run, loss: Callable[..., Any], parts: Iterable[tuple[Array, ...]], schedule: Schedule | None
+    run: Run, forward: Callable[..., Any], parts: Iterable[tuple[Array, ...]], schedule: Schedule | None
 ) -> Iterator[tuple[Array, Array, float]]:
     """Do one step for each part of the data, and tell what was predicted, what was right, and the loss."""
     for step, (x, y) in enumerate(parts, 1):
         run.optimizer.zero_grad()
-        prediction = run.model(x)
-        value = loss(prediction, y)
+        prediction, value = forward(x, y)
         if not isinstance(value, Tensor) or value.size != 1:
             raise TypeError(
                 f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn, optim, training
 from minigrad.nn.module import state_dict
+from minigrad.trace import TraceError
 from minigrad.training import Run
 
 ROWS, BATCH, STEPS = 11, 4, 3  # three steps in an epoch, the last of three rows
@@ -127,6 +128,75 @@ def test_fit_is_the_loop_written_by_hand_bit_for_bit(name, dropout, epochs, batc
     history = fit(ours, optimizers[0], epochs=epochs, batch_size=batch_size, seed=seed)
     assert history == {"loss": by_hand(theirs, optimizers[1], nn.mse_loss, epochs, batch_size, seed)}
     assert bits(ours, optimizers[0]) == bits(theirs, optimizers[1])
+
+
+@given(
+    name=st.sampled_from(sorted(OPTIMIZERS)),
+    dropout=st.sampled_from([0.0, 0.5]),
+    batch_size=st.sampled_from([None, 1, BATCH, ROWS + 2]),
+    broken=st.integers(0, 4),
+    seed=st.integers(0, 2**32),
+)
+def test_a_compiled_training_is_the_eager_one_bit_for_bit(name, dropout, batch_size, broken, seed):
+    def made(compile: bool, folder: Path, *stages: int) -> tuple[Any, str]:
+        for epochs in stages:  # each in a fresh process, as it were
+            rng = np.random.default_rng(seed)
+            first, second = nn.Linear(2, 4, rng=rng), nn.Linear(4, 1, rng=rng)
+            model = nn.Sequential(first, nn.Tanh(), nn.Dropout(dropout, rng=rng), second)
+            optimizer = OPTIMIZERS[name](model)
+            history = fit(
+                model,
+                optimizer,
+                epochs=epochs,
+                batch_size=batch_size,
+                validation=HELD_OUT,
+                metrics=[mg.accuracy],
+                callbacks=[stop := mg.EarlyStopping(patience=2), mg.Checkpoint(folder / str(compile))],
+                seed=seed,
+                compile=compile,
+            )
+        return history, bits(model, optimizer, stop)
+
+    with tempfile.TemporaryDirectory() as folder:
+        assert made(True, Path(folder), broken, 5) == made(False, Path(folder), 5)
+
+
+def test_a_compiled_training_makes_a_program_for_each_size_of_batch():
+    calls = []
+    model = network()[:2]
+
+    def loss(prediction: Any, y: Any) -> Any:
+        calls.append(prediction.shape)
+        return nn.mse_loss(prediction.mean(axis=1, keepdims=True), y)
+
+    fit(model, sgd(model), loss, epochs=5, compile=True)
+    assert calls == [(BATCH, 4), (ROWS % BATCH, 4)]
+
+
+def test_a_compiled_training_sees_what_a_callback_does_to_the_model():
+    trained = []
+    for compile in (False, True):
+        model = nn.Sequential(nn.Dropout(0.5, rng=np.random.default_rng(0)), *network()[:2], *network()[3:])
+        change = lambda run, model=model: model[0].train(run.epoch % 2 == 0)
+        fit(model, epochs=4, callbacks=[change], compile=compile)
+        trained.append(bits(model))
+    assert trained[0] == trained[1]
+
+
+def test_a_compiled_training_checks_the_labels_of_every_batch():
+    labels, trained = Y[:, 0].astype(int), []
+    for compile in (False, True):
+        model = nn.Linear(2, 2, rng=np.random.default_rng(0))
+        history = fit(model, loss=nn.cross_entropy, data=(X, labels), epochs=3, metrics=[mg.accuracy], compile=compile)
+        trained.append((history, bits(model)))
+        with pytest.raises(ValueError, match="labels from 0 to 2 for 2 classes"):
+            fit(model, loss=nn.cross_entropy, data=(X, np.where(np.arange(ROWS) < 9, 0, 2)), compile=compile)
+    assert trained[0] == trained[1]
+
+
+def test_a_compiled_training_refuses_a_model_that_looks_at_numbers():
+    with pytest.raises(TraceError, match=r"test_training\.py:\d+, `values = "):  # Centre does
+        fit(network(), compile=True)
 
 
 def test_a_plain_function_is_a_model():

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import as_array, numbers_of
+from minigrad.tensor import as_array, constant, numbers_of
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -193,12 +193,16 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
             f"{target.dtype}: give integer labels of shape {logits.shape[:-1]}, or probabilities of shape "
             f"{logits.shape}."
         )
-    labels = numbers_of(target)
-    classes = logits.shape[-1]
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise ValueError(f"cross_entropy got labels from {labels.min()} to {labels.max()} for {classes} classes")
+    labels = _labels(numbers_of(target), classes=logits.shape[-1])
     chosen = (*np.indices(labels.shape, sparse=True), labels)
     return _reduced(-log_probabilities[chosen], reduction)
+
+
+@constant  # so that a compiled function checks them, too, each time anew
+def _labels(labels: Any, *, classes: int) -> Any:
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(f"cross_entropy got labels from {labels.min()} to {labels.max()} for {classes} classes")
+    return labels
 
 
 def _equal_shapes(name: str, prediction: Any, target: Any) -> list[Any]:

@@ -1,0 +1,61 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COMPILED = Path(__file__).parents[2] / "demos" / "compiled.py"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_programs_give_the_same_gradients_and_learn(demo, capsys, seed):
+    assert 0 <= demo("compiled").main(steps=2000, seed=seed) <= 3e-7  # a few roundings of float32
+    lines = capsys.readouterr().out.splitlines()
+    assert [float(line.split()[-1]) for line in lines[-5:-1]] == pytest.approx([0, 1, 1, 0], abs=0.1)
+    assert lines[-1].startswith("steps per second: eager ")
+    for function in (
+        "tanh_prime(a",
+        "mse_prime(wanted",
+        "backward_propagation(",
+        "forward(buffers",
+        "backward(buffers",
+    ):
+        assert sum(line.startswith(f"def {function}") for line in lines) == 1
+
+
+def test_the_derivatives_by_hand_are_those_of_central_differences(demo):
+    module = demo("compiled")
+    parameters = [p.data.astype(float) for p in module.network(0).parameters()]
+
+    def error() -> float:
+        w1, b1, w2, b2 = parameters
+        return np.mean((np.tanh(np.tanh(module.X @ w1.T + b1) @ w2.T + b2) - module.Y) ** 2)
+
+    for p, g in zip(parameters, module.backward_propagation(parameters, module.X, module.Y), strict=True):
+        assert p.shape == g.shape
+        for index in np.ndindex(p.shape):
+            errors = []
+            for change in (1e-5, -2e-5):
+                p[index] += change
+                errors.append(error())
+            p[index] += 1e-5
+            assert (errors[0] - errors[1]) / 2e-5 == pytest.approx(g[index], rel=1e-6)
+
+
+def test_each_way_does_the_same_steps(demo):
+    ways = [demo("compiled").stepping(way, seed=0, rate=0.5) for way in ("by hand", "eager", "compiled")]
+    for _ in range(20):
+        for _, step in ways:
+            step()
+    first, *others = [[p.data for p in model.parameters()] for model, _ in ways]
+    for other in others:
+        for a, b in zip(first, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_runs_from_the_command_line_in_any_folder(tmp_path):
+    command = [sys.executable, "-W", "error", COMPILED, "--steps", "20", "--rate", "0.3", "--seed", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "steps per second" in done.stdout
