@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 import minigrad as mg
 from minigrad import nn
 from minigrad.data import Digits, load_mnist, one_hot
+from minigrad.training import bar_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
@@ -199,12 +199,8 @@ def draw_weights(figure: FigureBase, model: nn.Sequential) -> None:
 
 def print_accuracy(run: Any) -> None:
     """Leave a line for each epoch above the bar; where there is no bar, such lines come from fit itself."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return
-    if sys.stdout.isatty():
-        tqdm.write(f"epoch {run.epoch}: {run.history['val_accuracy'][-1]:.2%} of the held-out digits right")
+    if bar := bar_class():
+        bar.write(f"epoch {run.epoch}: {run.history['val_accuracy'][-1]:.2%} of the held-out digits right")
 
 
 def main(
@@ -262,5 +258,5 @@ if __name__ == "__main__":
     parser.set_defaults(**main.__kwdefaults__)
     try:
         main(**vars(parser.parse_args()))
-    except (mg.data.DataFileError, FileNotFoundError) as problem:
+    except (mg.data.DataFileError, FileNotFoundError, ValueError) as problem:
         parser.error(str(problem))

@@ -53,6 +53,8 @@ def main(
         progress=False,
     )
 
+    if not history["loss"]:
+        raise SystemExit("stopped before the end of the first epoch: there is nothing to show")
     for (a, b), wanted, got in zip(X, Y, mg.predict(model, X), strict=True):
         print(f"{a:.0f} xor {b:.0f} = {wanted.item():.0f}    predicted {got.item():7.4f}")
     final = history["loss"][-1]

@@ -403,17 +403,22 @@ class Bar(Silent):
 
 
 def _reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
-    """A bar where tqdm is installed and the output is a terminal that has a width, else lines."""
+    """A bar where one can be shown, else lines."""
     if not progress:
         return Silent()
-    if sys.stdout.isatty() and _columns() != 0:
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            pass
-        else:
-            return Bar(tqdm, done, epochs, samples)
-    return Lines(epochs, samples)
+    bar = bar_class()
+    return Bar(bar, done, epochs, samples) if bar else Lines(epochs, samples)
+
+
+def bar_class() -> Any:
+    """tqdm's class of bars, where it is installed and the output is a terminal that has a width; else None."""
+    if not sys.stdout.isatty() or _columns() == 0:
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm
 
 
 def _columns() -> int | None:

@@ -17,7 +17,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import Function, Tensor, as_array, backpropagate, call, numbers_of, observer, recording, replayed
+from minigrad.tensor import (
+    Function,
+    Tensor,
+    as_array,
+    backpropagate,
+    call,
+    name_of,
+    numbers_of,
+    observer,
+    recording,
+    replayed,
+)
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
@@ -265,6 +276,11 @@ class _Trace:
             leaves, rebuild = _flatten(aux)
             self.aux = rebuild([_out(x, self.nested) if isinstance(x, Tensor) else x for x in leaves])
         value = float(value) if type(value) is int else value  # a constant of Python's
+        if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex, list, tuple)):
+            raise TypeError(
+                f"only real numbers and arrays of them have derivatives, and {name_of(f)} returned {value!r}: does it "
+                "return its answer?"
+            )
         self.value = value if isinstance(value, Tensor) else Tensor(value)
         if self.value.dtype.kind != "f":
             raise TypeError(
