@@ -94,6 +94,34 @@ def test_right_gradients_pass_where_their_sum_cancels(left: float) -> None:
     check_grads(np.multiply, [x.astype(np.float32), np.float32(2)])
 
 
+@pytest.mark.parametrize(
+    ("f", "args"),
+    [
+        (np.tanh, [np.float32(4.0)]),
+        (np.tanh, [np.float32([-1.2815107, -3.9982264])]),
+        (lambda x: 1e4 * np.tanh(1e3 * x), [np.float32(-5e-3)]),
+        (np.hypot, [np.float32([3.8393934, 0.33740169]), np.float32([-3.4525623, -2.309008])]),
+    ],
+)
+def test_right_gradients_pass_where_their_own_rounding_is_large(f: Callable[..., Any], args: list[Any]) -> None:
+    check_grads(f, args)
+
+
+@pytest.mark.parametrize("f", [np.tanh, np.arctan, np.sin, lambda x: 1 / (1 + x * x)])
+@pytest.mark.parametrize("x", [1e-7, 2.0**-20])
+def test_right_gradients_pass_near_zero_on_a_small_scale(f: Callable[..., Any], x: float) -> None:
+    check_grads(lambda x: f(x / 1e-6), [x * 1e-6])
+
+
+@pytest.mark.parametrize("x", [4.0, 6.0, -5.3])
+def test_rounding_hides_no_wrong_rule(wrong: Callable[..., Any], x: float) -> None:
+    tanh = wrong(np.tanh, lambda g, ans, x: 1.001 * g * (1 - ans * ans))
+    only_single = wrong(np.tanh, lambda g, ans, x: g * (1 - ans * ans) * (1.01 if ans.dtype == np.float32 else 1))
+    for function in (tanh, only_single):
+        with pytest.raises(AssertionError, match=r"derivative [12] of argument 0"):
+            check_grads(function, [np.float32(x)])
+
+
 def test_third_derivatives() -> None:
     check_grads(lambda x: np.sin(x) * np.exp(x), [numbers(2)], order=3)
 
