@@ -7,7 +7,6 @@ from minigrad import composites as composites  # these and rules fill the tables
 from minigrad import constants as constants
 from minigrad import linalg as linalg
 from minigrad import moves as moves
-from minigrad.compile import compile
 from minigrad.debug import debug
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
@@ -25,6 +24,7 @@ from minigrad.transforms import (
 
 if TYPE_CHECKING:
     from minigrad import data, nn, optim, testing
+    from minigrad.compiler import compile
     from minigrad.training import Checkpoint, EarlyStopping, History, accuracy, evaluate, fit, predict
 
 __all__ = [
@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:
     if name in ("data", "nn", "optim", "testing"):
         return import_module(f"minigrad.{name}")
     if name in __all__:
-        return getattr(import_module("minigrad.training"), name)
+        return getattr(import_module("minigrad.compiler" if name == "compile" else "minigrad.training"), name)
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 

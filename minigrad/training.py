@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.compile import Compiled
+from minigrad.compiler import compile as compiled
 from minigrad.data import batches
 from minigrad.nn.module import (
     in_mode,
@@ -105,7 +105,7 @@ def fit(
     current step, and a second one at once.
 
     With `compile=True` the model and the loss of a step run as one program, which is made anew for a last, smaller
-    batch; see `minigrad.compile` for what they may not do then.
+    batch; see `minigrad.compiler.compile` for what they may not do then.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. The same seed, model
     and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss that is nan or
@@ -125,7 +125,7 @@ def fit(
         prediction = model(x)
         return numbers_of(prediction), loss(prediction, y)
 
-    forward = Compiled(forward) if compile else forward
+    forward = compiled(forward) if compile else forward
     with _started(run), in_mode(model, training=True), _interruptible() as interrupts:
         report = _reporter(progress, run.epoch, epochs, len(x))
         try:

@@ -303,7 +303,7 @@ def test_frozen_parameters_are_part_of_the_signature() -> None:
     ],
 )
 def test_looking_at_numbers_is_refused(look: Callable[..., Any]) -> None:
-    with pytest.raises(TraceError, match=r"test_compile\.py:\d+, `lambda x: .*other numbers, too"):
+    with pytest.raises(TraceError, match=r"test_compiler\.py:\d+, `lambda x: .*other numbers, too"):
         mg.compile(look)(mg.Tensor(1.0))
 
 

@@ -1,26 +1,24 @@
-"""Wrong compilers, one fault planted at a time, and the checks of test_compile.py that must refuse each of them."""
+"""Wrong compilers, one fault planted at a time, and the checks of test_compiler.py that must refuse each of them."""
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
-import test_compile as checks
-from test_compile import A, assert_same
+import test_compiler as checks
+from test_compiler import A, assert_same
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import compiler, graph, nn, source
+from minigrad.compiler import Program, Run
+from minigrad.graph import Graph, Value
+from minigrad.source import Plan, Writer
 from minigrad.tensor import numbers_of
 from minigrad.trace import Trace, draw
 
-compiler: Any = sys.modules["minigrad.compile"]  # `mg.compile` is the function
-Graph, Plan, Program, Pull, Value, Writer = (
-    getattr(compiler, name) for name in ("Graph", "Plan", "Program", "Pull", "Value", "Writer")
-)
 LOOKS = checks.test_looking_at_numbers_is_refused.pytestmark[0].args[1]  # type: ignore[attr-defined]
 SQUARE = np.arange(9.0).reshape(3, 3) / 9
 
@@ -128,28 +126,28 @@ def after(owner: Any, name: str, change: Callable[[Any], None]) -> Any:
 
 def rule(function: Any, *wrong: Callable[[Any, Any], Any]) -> Any:
     """Other identities for a function, each of (graph, value)."""
-    return compiler.identities, function, list(wrong)
+    return graph.identities, function, list(wrong)
 
 
 def number(x: Any) -> Any:
-    return compiler._number(x)
+    return graph._number(x)
 
 
-def stale(right: Any, graph: Any, like: Any, function: Any, args: Any, kwargs: Any) -> Any:
+def stale(right: Any, self: Any, like: Any, function: Any, args: Any, kwargs: Any) -> Any:
     """Folds what some constant is a part of."""
-    value = right(graph, like, function, args, kwargs)
+    value = right(self, like, function, args, kwargs)
     some = any(number(x) is not None for x in args)
-    return graph.constant(like._data.copy()) if some and isinstance(like, mg.Tensor) else value
+    return self.constant(like._data.copy()) if some and isinstance(like, mg.Tensor) else value
 
 
-def shared_draws(right: Any, graph: Any, like: Any, function: Any, *rest: Any) -> Any:
-    value = right(graph, like, function, *rest)
-    return graph.known.setdefault(like.shape, value) if function is draw else value
+def shared_draws(right: Any, self: Any, like: Any, function: Any, *rest: Any) -> Any:
+    value = right(self, like, function, *rest)
+    return self.known.setdefault(like.shape, value) if function is draw else value
 
 
 def narrowed(right: Any, value: Any) -> Any:
     """Drops every broadcast."""
-    args = [x.args[0] if compiler._made_by(x, np.broadcast_to) else x for x in value.args]
+    args = [x.args[0] if graph._made_by(x, np.broadcast_to) else x for x in value.args]
     return Value(value, value.function, tuple(args), value.kwargs)
 
 
@@ -165,13 +163,13 @@ second_of = lambda graph, value: value.args[1]
 without = lambda right, *args: None  # what should be done is not
 FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
     # plan
-    "a buffer is used again too early": ((compiler, "Plan", OneBufferPerKind), chain),
+    "a buffer is used again too early": ((source, "Plan", OneBufferPerKind), chain),
     "outputs may be written over": (
-        around(compiler, "Plan", lambda right, calls, kept: right(calls, ())),
+        around(source, "Plan", lambda right, calls, kept: right(calls, ())),
         named("views of one another"),
     ),
-    "a view counts as new": ((compiler, "is_new", lambda value: True), named("a transpose of what dies")),
-    "a view of an input is handed out": ((compiler, "is_new", lambda value: True), apart),
+    "a view counts as new": ((source, "is_new", lambda value: True), named("a transpose of what dies")),
+    "a view of an input is handed out": ((source, "is_new", lambda value: True), apart),
     # constants
     "constants are float64": (
         around(Writer, "constant", lambda right, self, data: right(self, data.astype(float))),
@@ -188,15 +186,15 @@ FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
     ),
     # common subexpressions
     "keys without options": (
-        around(compiler, "_key", lambda right, x: () if isinstance(x, dict) else right(x)),
+        around(graph, "_key", lambda right, x: () if isinstance(x, dict) else right(x)),
         same(lambda x: [np.cumsum(x, axis=0), np.cumsum(x, axis=1)], SQUARE),
     ),
     "keys without types": (
-        around(compiler, "_key", lambda right, x: x if type(x) in (int, float) else right(x)),
+        around(graph, "_key", lambda right, x: x if type(x) in (int, float) else right(x)),
         in_turn(lambda x: (x * 2) // 3 + x * 2.0, (np.arange(3),)),
     ),
     "keys without slices": (
-        around(compiler, "_key", lambda right, x: () if isinstance(x, slice) else right(x)),
+        around(graph, "_key", lambda right, x: () if isinstance(x, slice) else right(x)),
         same(lambda x: x[1:] * x[:-1], A),
     ),
     "draws are shared": (around(Graph, "make", shared_draws), two_draws),
@@ -242,7 +240,7 @@ FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
     "two transposes by axes are none": (
         rule(
             np.transpose,
-            lambda graph, value: value.args[0].args[0] if compiler._made_by(value.args[0], np.transpose) else None,
+            lambda _, value: value.args[0].args[0] if graph._made_by(value.args[0], np.transpose) else None,
         ),
         same(lambda x: np.transpose(np.transpose(np.sin(x), (1, 2, 0)), (1, 2, 0)), np.arange(27.0).reshape(3, 3, 3)),
     ),
@@ -255,7 +253,7 @@ FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
         hazard(lambda x: np.sin(x).astype(np.float32), A),
     ),
     "a broadcast is dropped": (
-        around(compiler, "without_broadcasts", narrowed),
+        around(graph, "without_broadcasts", narrowed),
         hazard(lambda x: np.exp(np.broadcast_to(x, (3, 2, 2))), A),
     ),
     # emission
@@ -283,11 +281,11 @@ FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
         checks.test_two_forwards_before_the_first_backward,
     ),
     "the way back is walked twice": (
-        around(Pull, "__call__", twice_pulled),
+        around(Run, "pull", twice_pulled),
         checks.test_gradients_of_dropout_belong_to_its_own_draw,
     ),
     "the gradient of the answer is always 1": (
-        around(Pull, "__call__", lambda right, self, g: right(self, np.ones_like(g))),
+        around(Run, "pull", lambda right, self, g: right(self, np.ones_like(g))),
         checks.test_a_loss_that_is_scaled_afterwards,
     ),
     "a program for another shape": (
