@@ -57,7 +57,7 @@ _observer: ContextVar[Any] = ContextVar("observer", default=None)
 watched = False  # whether there was ever one of these: the calls of those who never debug or compile need not ask
 _NO_KWARGS: dict[str, Any] = {}
 
-_outer: ContextVar[tuple[tuple[ContextVar[Any], Any], ...]] = ContextVar("outer", default=())
+_outer: ContextVar[Any] = ContextVar("outer", default=None)  # (variable, value before, those outside of it)
 
 
 class Switch:
@@ -70,13 +70,13 @@ class Switch:
         self.variable, self.value = variable, value
 
     def __enter__(self) -> None:
-        _outer.set((*_outer.get(), (self.variable, self.variable.get())))
+        _outer.set((self.variable, self.variable.get(), _outer.get()))
         self.variable.set(self.value)
 
     def __exit__(self, *error: object) -> None:
-        *rest, (variable, before) = _outer.get()
-        _outer.set(tuple(rest))
+        variable, before, outer = _outer.get()
         variable.set(before)
+        _outer.set(outer)
 
     def __call__(self, function: Function) -> Function:
         if not callable(function):
@@ -344,6 +344,13 @@ def plain(value: Any) -> Any:
     return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+def touch(leaves: Sequence[Tensor]) -> None:
+    """Say that the numbers of these leaves were changed in place, just now."""
+    time = _now()
+    for leaf in leaves:
+        leaf._time = time
+
+
 # --------------------------------------------------------------------------------------------------- backward
 
 
@@ -353,9 +360,8 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
     Raises RuntimeError where the graph was freed, or an argument has been changed since it was used.
     """
     oldest = min(map(_time_of, targets), default=-1)
-    found, stack = {root}, [root]
-    while stack:
-        node = stack.pop()
+    found, nodes = {root}, [root]
+    for node in nodes:  # which grows on the way
         if node.args is None:
             raise RuntimeError(
                 "this graph has been walked by backward() before, and was freed then. To walk it twice, say "
@@ -367,8 +373,8 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
                     raise _changed(node.function, argument)
                 if argument._requires_grad and argument not in found and argument._time >= oldest:
                     found.add(argument)
-                    stack.append(argument)
-    nodes = sorted(found, key=_time_of)
+                    nodes.append(argument)
+    nodes.sort(key=_time_of)
     if targets:
         found = set(targets)
         for node in nodes:
@@ -393,7 +399,8 @@ def backpropagate(
     if watching := observer():
         watching.walked = True
         return _walk(nodes, root, gradient, targets, record=True)
-    again = list(nodes) if any(node.function in choices or "where" in node.kwargs for node in nodes) else []
+    chose = not choices.isdisjoint(map(_function_of, nodes)) or any("where" in k for k in map(_kwargs_of, nodes) if k)
+    again = list(nodes) if chose else []
     # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
     masked = again and (record or watcher())
     answers = {} if masked else _walk(nodes, root, gradient, targets, record, free=free and not again)
@@ -505,8 +512,8 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
 
     This is the one place where that happens; rules never do it.
     """
-    shape = argument._data.shape
-    if getattr(g, "shape", None) != shape:
+    array = argument._data
+    if getattr(g, "shape", None) != (shape := array.shape):
         g = as_array(g)
         added = g.ndim - len(shape)
         if added < 0 or (
@@ -522,7 +529,7 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
         if g.shape != shape:
             stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
             g = np.add.reduce(g, axis=stretched, keepdims=True)
-    return g if g.dtype == argument._data.dtype else g.astype(argument._data.dtype)
+    return g if g.dtype == array.dtype else g.astype(array.dtype)
 
 
 def _guarded(
@@ -749,7 +756,7 @@ class Tensor:
                     f"backward() starts at a single number, and this tensor has shape {self.shape}: reduce it first "
                     "(loss = y.sum()), or say backward(gradient) with an array of that shape."
                 )
-            gradient = np.ones(self._data.shape, self._data.dtype)
+            gradient = np.array(1, self._data.dtype, ndmin=self._data.ndim)
         gradient = np.asarray(gradient, dtype=self._data.dtype)
         if gradient.shape != self._data.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {self.shape}.")
@@ -768,7 +775,8 @@ class Tensor:
     __array_priority__ = 1000.0  # NumPy's scalars then hand over to __rmul__ and the like without the way by a ufunc
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
+        if len(inputs) > 1:
+            inputs = tuple([np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs])
         return apply(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, function: Function, types: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -908,4 +916,4 @@ class Tensor:
 
 
 _new = Tensor.__new__
-_time_of = attrgetter("_time")
+_time_of, _function_of, _kwargs_of = attrgetter("_time"), attrgetter("function"), attrgetter("kwargs")
