@@ -163,17 +163,17 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
     result = _new(Tensor)
     result._data = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
     result._grad = None
-    if tracked and _recording.get() and answer.dtype.kind not in "biu":
-        if answer.dtype.kind != "f":
+    if tracked and _recording.get() and (kind := answer.dtype.kind) not in "biu":
+        if kind != "f":
             raise TypeError(
                 f"{name_of(function)} of a tensor that requires a gradient gave an answer of dtype {answer.dtype}: "
                 "gradients are of real numbers. Keep real and imaginary parts apart, or detach() the tensor first."
             )
         result._requires_grad = True
-        result.function, result.args, result.kwargs = function, args, kwargs
+        result.function, result.args, result.kwargs, result._arrays = function, args, kwargs, arrays
     else:
         result._requires_grad = False
-        result.function, result.args, result.kwargs = None, (), _NO_KWARGS
+        result.function, result.args, result.kwargs, result._arrays = None, (), _NO_KWARGS, ()
     result._time = _now()
     if watched and (watching := _watcher.get()):
         watching.called(result, function, args, kwargs)
@@ -408,7 +408,7 @@ def backpropagate(
         answers = _walk(list(again), root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     if free:
         for node in again:
-            node.args = None if node.function else ()
+            node.args = node._arrays = None if node.function else ()
     return answers
 
 
@@ -435,8 +435,9 @@ def _walk(
                 answers[node] = np.zeros_like(node._data) if g is None else g
                 continue
             function, args, kwargs = node.function, node.args or (), node.kwargs
+            values = args if record else node._arrays or ()
             if free:
-                node.args = None
+                node.args = node._arrays = None
             if g is None:
                 continue
             if function is replayed:
@@ -455,7 +456,6 @@ def _walk(
                 if masks is not None:
                     masks[value] = masks[node]
                 continue
-            values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
             rules = watching.rules(node, args) if watching else vjps[function]
             for position, argument in enumerate(args):
@@ -632,8 +632,9 @@ class Tensor:
     array([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "_time", "args", "function", "kwargs")
+    __slots__ = ("__weakref__", "_arrays", "_data", "_grad", "_requires_grad", "_time", "args", "function", "kwargs")
 
+    _arrays: Sequence[Any] | None  # what stands in `args`, with arrays for Tensors
     _data: Array
     _grad: Array | None
     _requires_grad: bool
@@ -650,7 +651,7 @@ class Tensor:
                 "instance with np.asarray(values, dtype=float)."
             )
         self._grad = None
-        self.function, self.args, self.kwargs = None, (), _NO_KWARGS
+        self.function, self.args, self.kwargs, self._arrays = None, (), _NO_KWARGS, ()
         self._time = _now()
         self._requires_grad = False
         if requires_grad:

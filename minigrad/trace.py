@@ -81,7 +81,7 @@ class Trace:
         self.chose = self.chose or function in choices or "where" in kwargs
         if of_inputs or tracked or function is draw:
             result._requires_grad = tracked and result.dtype.kind == "f"
-            result.function, result.args, result.kwargs = function, tuple(args), kwargs
+            result.function, result.args, result.kwargs, result._arrays = function, tuple(args), kwargs, values
             if self.arrays.issuperset(of_inputs):
                 self.arrays.add(result)
         return result
