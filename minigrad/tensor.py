@@ -478,7 +478,9 @@ def _walk(
                     part, mask = _guarded(function, rule, masks[node], g, ans, values, kwargs)
                     mask = _fit(mask.astype(argument.dtype), argument, function, position) > 0
                     masks[argument] = masks[argument] | mask if argument in masks else mask
-                part = _fit(part, argument, function, position)
+                array = argument._data
+                if getattr(part, "shape", None) != array.shape or part.dtype != array.dtype:
+                    part = _fit(part, argument, function, position)
                 gradients[argument] = gradients[argument] + part if argument in gradients else part
                 if watching:
                     watching.received(argument, gradients[argument], node, args, position, g)
@@ -512,24 +514,21 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
 
     This is the one place where that happens; rules never do it.
     """
-    array = argument._data
-    if getattr(g, "shape", None) != (shape := array.shape):
-        g = as_array(g)
-        added = g.ndim - len(shape)
-        if added < 0 or (
-            g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))
-        ):
-            raise ValueError(
-                f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of "
-                f"shape {shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to "
-                "may help."
-            )
-        if added:
-            g = np.add.reduce(g, axis=tuple(range(added)) if added > 1 else 0)
-        if g.shape != shape:
-            stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
-            g = np.add.reduce(g, axis=stretched, keepdims=True)
-    return g if g.dtype == array.dtype else g.astype(array.dtype)
+    g, shape, dtype = as_array(g), argument._data.shape, argument._data.dtype
+    added = g.ndim - len(shape)
+    if added < 0 or (
+        g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))
+    ):
+        raise ValueError(
+            f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of shape "
+            f"{shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to may help."
+        )
+    if added:
+        g = np.add.reduce(g, axis=tuple(range(added)) if added > 1 else 0)
+    if g.shape != shape:
+        stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
+        g = np.add.reduce(g, axis=stretched, keepdims=True)
+    return g if g.dtype == dtype else g.astype(dtype)
 
 
 def _guarded(
