@@ -20,7 +20,7 @@ import operator
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,8 @@ class Program:
         results = results[len(variables) + len(seeds) :]
         n, m = len(outputs), len(outputs) + len(trace.draws)
         forward = graph.needed(results[:m])
-        backward = [value for value in graph.needed(results[m:]) if value not in set(forward)]
+        before = set(forward)
+        backward = [value for value in graph.needed(results[m:]) if value not in before]
         given = [graph.values[seed] for seed in seeds]
         outside = _closed_over(f) or {"model": lambda: f}
         self.variables = [(look, look()) for look in outside.values()]
@@ -266,6 +267,9 @@ class Compiled:
             program = self.traced(programs, flat, rebuild)
         return program(self.f, flat, rebuild)
 
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else MethodType(self, owner)
+
     def traced(self, programs: list[Program], flat: Sequence[Any], rebuild: Function) -> Program:
         unit = not any(program.outgrown for program in programs)
         count = sum(map(len, self.programs.values()))
@@ -331,8 +335,21 @@ def _signature(x: Any) -> Any:
     if isinstance(x, (np.ndarray, np.generic)):
         return x.shape, x.dtype
     if isinstance(x, (bool, int, float, str)):
-        return type(x), x
-    return id(x)
+        return type(x), repr(x)  # which tells 0.0 from -0.0
+    return Same(x)
+
+
+class Same:
+    """A thing that is equal to itself alone, kept so that no other gets its id."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 def _structure(tree: Any) -> Any:

@@ -230,10 +230,12 @@ def _negated(graph: Graph, value: Any) -> Value | None:
 def two_factors(graph: Graph, value: Value) -> Any:
     """a * (b * x) is (a * b) * x, to the last bit where one of them is a power of two."""
     for factor, product in (value.args, value.args[::-1]):
-        if _number(factor) is not None and _made_by(product, np.multiply):
+        if _number(factor) is not None and _made_by(product, np.multiply) and product.dtype == value.dtype:
             for other, x in (product.args, product.args[::-1]):
                 a, b = _number(factor), _number(other)
                 if b is not None and 0.5 in (abs(math.frexp(a)[0]), abs(math.frexp(b)[0])) and isinstance(x, Value):
+                    if not 2**-9 < abs(a * b) < 2**9:  # what lies between may be too large or too small
+                        return None
                     scale = np.asarray(a, value.dtype) * np.asarray(b, value.dtype)
                     return graph.make(value, np.multiply, (x, graph.constant(np.asarray(scale))), {})
     return None

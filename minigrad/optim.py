@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.nn.module import fitting_arrays
-from minigrad.tensor import Array, Tensor
+from minigrad.tensor import Array, Tensor, touch
 
 Schedule = Callable[[int], float]
 
@@ -40,17 +40,17 @@ class Flat:
     def gather(self) -> None:
         """Take in what was assigned to `.data` or `.grad` since the last time; None stands for a gradient of zero."""
         for parameter, data, grad in zip(self.parameters, self.datas, self.grads, strict=True):
-            if not parameter.requires_grad:
+            if not parameter._requires_grad:
                 raise RuntimeError(
                     f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
                     "new one of the parameters that are to move."
                 )
-            if parameter.data is not data:
-                data[...] = parameter.data
+            if parameter._data is not data:
+                data[...] = parameter._data
                 parameter._data = data  # the same numbers in other memory: nothing has changed for the graph
-            if parameter.grad is not grad:
-                grad[...] = 0 if parameter.grad is None else parameter.grad
-                parameter.grad = grad
+            if parameter._grad is not grad:
+                grad[...] = 0 if parameter._grad is None else parameter._grad
+                parameter._grad = grad
 
 
 class Optimizer:
@@ -93,8 +93,7 @@ class Optimizer:
                 if self.weight_decay:
                     g = self.decayed(flat)
                 self.update(flat.data, g, np.empty_like(g), **memory)  # scratch, made anew: kept, it adds to the peak
-            for parameter, data in zip(flat.parameters, flat.datas, strict=True):
-                parameter.data = data  # tells the engine that the numbers have changed
+            touch(flat.parameters)
 
     def decayed(self, flat: Flat) -> Array:
         """The gradient with the decay of the weights in it."""

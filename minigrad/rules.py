@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from minigrad.tensor import Function, Rules, choices, constant, primitive, products, selections, vjps
+from minigrad.tensor import Function, Rules, Tensor, choices, constant, primitive, products, selections, vjps
 
 zero = None
 LN2, LN10 = math.log(2), math.log(10)
@@ -202,7 +202,10 @@ def kept(x, axis):
 
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
     """Give every element of a sum the gradient of the sum."""
-    g = np.broadcast_to(g.reshape(kept(x, axis)) if g.ndim else g, x.shape)
+    if g.ndim == 0 and x.size < 10_000 and not isinstance(g, Tensor):
+        g = np.full(x.shape, g)  # a view of one number is slow to make and to go through, unless the array is large
+    else:
+        g = np.broadcast_to(g.reshape(kept(x, axis)) if g.ndim else g, x.shape)
     return g if where is True else np.where(where, g, 0)
 
 

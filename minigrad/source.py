@@ -128,10 +128,11 @@ class Plan:
             last.update(dict.fromkeys(used, i))
         for value in leaving:
             last.update(dict.fromkeys(owners.get(value, ()), len(steps)))
+        order = {value: i for i, value in enumerate(owners)}
         free: dict[Any, list[int]] = {}
         for i, step in enumerate(steps):
             used = set().union(*(owners.get(x, {x}) for x in step.operands()))
-            dying = [x for x in self.place if x in used and last[x] == i]
+            dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
             for value in _results(step):
                 kind = value.shape, value.dtype
                 if not takes_out(value) or value in leaving or (isinstance(step, Block) and last[value] == i):

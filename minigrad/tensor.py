@@ -57,7 +57,7 @@ _observer: ContextVar[Any] = ContextVar("observer", default=None)
 watched = False  # whether there was ever one of these: the calls of those who never debug or compile need not ask
 _NO_KWARGS: dict[str, Any] = {}
 
-_outer: ContextVar[tuple[tuple[ContextVar[Any], Any], ...]] = ContextVar("outer", default=())
+_outer: ContextVar[Any] = ContextVar("outer", default=None)  # (variable, value before, those outside of it)
 
 
 class Switch:
@@ -70,13 +70,13 @@ class Switch:
         self.variable, self.value = variable, value
 
     def __enter__(self) -> None:
-        _outer.set((*_outer.get(), (self.variable, self.variable.get())))
+        _outer.set((self.variable, self.variable.get(), _outer.get()))
         self.variable.set(self.value)
 
     def __exit__(self, *error: object) -> None:
-        *rest, (variable, before) = _outer.get()
-        _outer.set(tuple(rest))
+        variable, before, outer = _outer.get()
         variable.set(before)
+        _outer.set(outer)
 
     def __call__(self, function: Function) -> Function:
         if not callable(function):
@@ -157,27 +157,43 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
             argument = argument._data
         arrays.append(argument)
     try:
-        answer = function(*arrays, **kwargs)
+        answer = function(*arrays, **kwargs) if kwargs else function(*arrays)  # ** of nothing takes as long as a sum
     except (TypeError, ValueError, IndexError) as error:
         raise explained(error, function, args) from error
     result = _new(Tensor)
     result._data = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
     result._grad = None
-    if tracked and _recording.get() and answer.dtype.kind not in "biu":
-        if answer.dtype.kind != "f":
+    if tracked and _recording.get() and (kind := answer.dtype.kind) not in "biu":
+        if kind != "f":
             raise TypeError(
-                f"{name_of(function)} of a tensor that requires a gradient gave an answer of dtype {answer.dtype}: "
-                "gradients are of real numbers. Keep real and imaginary parts apart, or detach() the tensor first."
+                f"{name_of(function)} of a tensor that requires a gradient gave an answer of dtype {answer.dtype}, and "
+                "gradients are of real numbers: return an array of those, keep real and imaginary parts apart, or "
+                "detach() the tensor first."
             )
         result._requires_grad = True
-        result.function, result.args, result.kwargs = function, args, kwargs
+        result.function, result.args, result.kwargs, result._arrays = function, args, kwargs, arrays
     else:
         result._requires_grad = False
-        result.function, result.args, result.kwargs = None, (), _NO_KWARGS
+        result.function, result.args, result.kwargs, result._arrays = None, (), _NO_KWARGS, ()
+        if answer.base is not None:
+            result.args = _owners(args, answer)
     result._time = _now()
     if watched and (watching := _watcher.get()):
         watching.called(result, function, args, kwargs)
     return result
+
+
+def _owners(tensors: Sequence[Any], array: Array) -> tuple[Tensor, ...]:
+    """The leaves that require a gradient and whose memory an array shares: should they change, so does it."""
+    found: list[Tensor] = []
+    stack = [tensor for tensor in tensors if isinstance(tensor, Tensor)]
+    while stack:
+        tensor = stack.pop()
+        if np.may_share_memory(tensor._data, array):
+            if tensor._requires_grad and tensor.function is None:
+                found.append(tensor)
+            stack += [argument for argument in tensor.args or () if isinstance(argument, Tensor)]
+    return tuple(found)
 
 
 def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KWARGS) -> Any:
@@ -252,6 +268,11 @@ def primitive(*rules: Function | None) -> Callable[[Function], Function]:
     for rule in rules:
         if rule is not None and not callable(rule):
             raise TypeError(f"a rule is a function (g, ans, *args) or None for a zero derivative, not {rule!r}")
+        if rule is not None and not _takes(rule, 3):
+            raise TypeError(
+                "a rule is called with the gradient of the answer, the answer and all arguments, (g, ans, x, ...), and "
+                f"this one takes {inspect.signature(rule)}"
+            )
     if not rules:
         raise TypeError("primitive needs one rule for each array argument: @primitive(lambda g, ans, x: ...)")
 
@@ -271,6 +292,17 @@ def primitive(*rules: Function | None) -> Callable[[Function], Function]:
         return wrapper
 
     return register
+
+
+def _takes(function: Function, count: int) -> bool:
+    """Whether a function can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind_partial(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # NumPy's own do not all tell
+        pass
+    return True
 
 
 def constant(function: Function) -> Function:
@@ -347,6 +379,13 @@ def plain(value: Any) -> Any:
     return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+def touch(leaves: Sequence[Tensor]) -> None:
+    """Say that the numbers of these leaves were changed in place, just now."""
+    time = _now()
+    for leaf in leaves:
+        leaf._time = time
+
+
 # --------------------------------------------------------------------------------------------------- backward
 
 
@@ -356,9 +395,8 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
     Raises RuntimeError where the graph was freed, or an argument has been changed since it was used.
     """
     oldest = min(map(_time_of, targets), default=-1)
-    found, stack = {root}, [root]
-    while stack:
-        node = stack.pop()
+    found, nodes = {root}, [root]
+    for node in nodes:  # which grows on the way
         if node.args is None:
             raise RuntimeError(
                 "this graph has been walked by backward() before, and was freed then. To walk it twice, say "
@@ -368,10 +406,14 @@ def history(root: Tensor, targets: Set[Tensor] = frozenset()) -> list[Tensor]:
             if isinstance(argument, Tensor):
                 if argument._time > node._time:
                     raise _changed(node.function, argument)
-                if argument._requires_grad and argument not in found and argument._time >= oldest:
+                if not argument._requires_grad:
+                    for owner in argument.args or ():  # of a view that remembers nothing else
+                        if isinstance(owner, Tensor) and owner._time > node._time:
+                            raise _changed(node.function, owner)
+                elif argument not in found and argument._time >= oldest:
                     found.add(argument)
-                    stack.append(argument)
-    nodes = sorted(found, key=_time_of)
+                    nodes.append(argument)
+    nodes.sort(key=_time_of)
     if targets:
         found = set(targets)
         for node in nodes:
@@ -396,7 +438,8 @@ def backpropagate(
     if watching := observer():
         watching.walked = True
         return _walk(nodes, root, as_tensor(gradient), targets, record=True)
-    again = list(nodes) if any(map(_chooses, nodes)) else []
+    chose = not choices.isdisjoint(map(_function_of, nodes)) or any("where" in k for k in map(_kwargs_of, nodes) if k)
+    again = list(nodes) if chose and any(map(_chooses, nodes)) else []
     # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
     masked = again and (record or watcher())
     answers = {} if masked else _walk(nodes, root, gradient, targets, record, free=free and not again)
@@ -404,7 +447,7 @@ def backpropagate(
         answers = _walk(list(again), root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     if free:
         for node in again:
-            node.args = None if node.function else ()
+            node.args = node._arrays = None if node.function else ()
     return answers
 
 
@@ -438,8 +481,9 @@ def _walk(
                 answers[node] = np.zeros_like(node._data) if g is None else g
                 continue
             function, args, kwargs = node.function, node.args or (), node.kwargs
+            values = args if record else node._arrays or ()
             if free:
-                node.args = None
+                node.args = node._arrays = None
             if g is None:
                 continue
             if function is replayed:
@@ -460,7 +504,6 @@ def _walk(
                 if masks is not None:
                     masks[value] = masks[node]
                 continue
-            values = args if record else [a._data if isinstance(a, Tensor) else a for a in args]
             ans = node if record else node._data
             rules = watching.rules(node, args) if watching else vjps[function]
             for position, argument in enumerate(args):
@@ -478,12 +521,14 @@ def _walk(
                 if rule is None:
                     continue
                 if masks is None:
-                    part = rule(g, ans, *values, **kwargs)
+                    part = rule(g, ans, *values, **kwargs) if kwargs else rule(g, ans, *values)
                 else:
                     part, mask = _guarded(function, rule, masks[node], g, ans, values, kwargs)
                     mask = _fit(mask.astype(argument.dtype), argument, function, position) > 0
                     masks[argument] = masks[argument] | mask if argument in masks else mask
-                part = _fit(part, argument, function, position)
+                array = argument._data
+                if getattr(part, "shape", None) != array.shape or part.dtype != array.dtype:
+                    part = _fit(part, argument, function, position)
                 gradients[argument] = gradients[argument] + part if argument in gradients else part
                 if watching:
                     watching.received(argument, gradients[argument], node, args, position, g)
@@ -502,6 +547,9 @@ def replayed(*args: Any, run: Function, answer: Any, pull: Function | None = Non
     return answer
 
 
+choices.add(replayed)  # for all that the graph shows
+
+
 def _replay(run: Function, args: Sequence[Any]) -> tuple[Tensor, list[Tensor]]:
     """The answer of a replayed call, with its history from `args` on, the oldest first."""
     with recording(True):
@@ -515,24 +563,21 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
 
     This is the one place where that happens; rules never do it.
     """
-    shape = argument._data.shape
-    if getattr(g, "shape", None) != shape:
-        g = as_array(g)
-        added = g.ndim - len(shape)
-        if added < 0 or (
-            g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))
-        ):
-            raise ValueError(
-                f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of "
-                f"shape {shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to "
-                "may help."
-            )
-        if added:
-            g = np.add.reduce(g, axis=tuple(range(added)) if added > 1 else 0)
-        if g.shape != shape:
-            stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
-            g = np.add.reduce(g, axis=stretched, keepdims=True)
-    return g if g.dtype == argument._data.dtype else g.astype(argument._data.dtype)
+    g, shape, dtype = as_array(g), argument._data.shape, argument._data.dtype
+    added = g.ndim - len(shape)
+    if added < 0 or (
+        g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))
+    ):
+        raise ValueError(
+            f"rule {position} of {name_of(function)} returned a gradient of shape {g.shape} for an argument of shape "
+            f"{shape}. A rule returns the argument's shape, or what broadcasting made of it; np.broadcast_to may help."
+        )
+    if added:
+        g = np.add.reduce(g, axis=tuple(range(added)) if added > 1 else 0)
+    if g.shape != shape:
+        stretched = tuple(i for i, n in enumerate(shape) if n != g.shape[i])
+        g = np.add.reduce(g, axis=stretched, keepdims=True)
+    return g if g.dtype == dtype else g.astype(dtype)
 
 
 def _guarded(
@@ -635,8 +680,9 @@ class Tensor:
     array([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "_time", "args", "function", "kwargs")
+    __slots__ = ("__weakref__", "_arrays", "_data", "_grad", "_requires_grad", "_time", "args", "function", "kwargs")
 
+    _arrays: Sequence[Any] | None  # what stands in `args`, with arrays for Tensors
     _data: Array
     _grad: Array | None
     _requires_grad: bool
@@ -653,7 +699,7 @@ class Tensor:
                 "instance with np.asarray(values, dtype=float)."
             )
         self._grad = None
-        self.function, self.args, self.kwargs = None, (), _NO_KWARGS
+        self.function, self.args, self.kwargs, self._arrays = None, (), _NO_KWARGS, ()
         self._time = _now()
         self._requires_grad = False
         if requires_grad:
@@ -731,6 +777,11 @@ class Tensor:
         """The tensor with its axes in reverse order."""
         return call(np.transpose, (self,))
 
+    @property
+    def mT(self) -> Tensor:
+        """The matrix, or each of a stack of them, transposed."""
+        return call(np.swapaxes, (self, -1, -2))
+
     def item(self) -> Any:
         """The only element as a Python number."""
         return self._read().item()
@@ -739,7 +790,9 @@ class Tensor:
         """A Tensor on the same memory that requires no gradient and remembers nothing."""
         if watching := observer():
             return watching.detached(self)  # type: ignore[no-any-return]
-        return Tensor(self._data)
+        tensor = Tensor(self._data)
+        tensor.args = _owners([self], self._data)
+        return tensor
 
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf it was made of, then free the graph.
@@ -759,7 +812,7 @@ class Tensor:
                     f"backward() starts at a single number, and this tensor has shape {self.shape}: reduce it first "
                     "(loss = y.sum()), or say backward(gradient) with an array of that shape."
                 )
-            gradient = np.ones(self._data.shape, self._data.dtype)
+            gradient = np.array(1, self._data.dtype, ndmin=self._data.ndim)
         gradient = np.asarray(gradient, dtype=self._data.dtype)
         if gradient.shape != self._data.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {self.shape}.")
@@ -778,7 +831,8 @@ class Tensor:
     __array_priority__ = 1000.0  # NumPy's scalars then hand over to __rmul__ and the like without the way by a ufunc
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
+        if len(inputs) > 1:
+            inputs = tuple([np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs])
         return apply(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
     def __array_function__(self, function: Function, types: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -808,7 +862,7 @@ class Tensor:
     def __reduce__(self) -> Any:
         if self.function is not None:
             raise TypeError("only leaf tensors can be copied or pickled, without their history: use t.detach()")
-        return Tensor, (self._data, self._requires_grad)
+        return Tensor, (self._read(), self._requires_grad)
 
     def __bool__(self) -> bool:
         if self._data.size != 1:
@@ -912,10 +966,10 @@ class Tensor:
         """The numbers as nested lists, without their history."""
         return self._read().tolist()
 
-    def astype(self, dtype: DTypeLike) -> Tensor:
-        """The same numbers in another dtype."""
+    def astype(self, dtype: DTypeLike, *, copy: bool = True) -> Tensor:
+        """The same numbers in another dtype; `copy` is accepted for the sake of code for arrays."""
         return call(np.ndarray.astype, (self, dtype))
 
 
 _new = Tensor.__new__
-_time_of = attrgetter("_time")
+_time_of, _function_of, _kwargs_of = attrgetter("_time"), attrgetter("function"), attrgetter("kwargs")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minigrad.debug import users_line
-from minigrad.tensor import Function, Tensor, choices, explained, is_recording, name_of, observer, vjps
+from minigrad.tensor import Function, Tensor, choices, constants, explained, is_recording, name_of, observer, vjps
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
 SHAPES = {
@@ -81,8 +81,8 @@ class Trace:
         self.chose = self.chose or function in choices or "where" in kwargs
         if of_inputs or tracked or function is draw:
             result._requires_grad = tracked and result.dtype.kind == "f"
-            result.function, result.args, result.kwargs = function, tuple(args), kwargs
-            if self.arrays.issuperset(of_inputs):
+            result.function, result.args, result.kwargs, result._arrays = function, tuple(args), kwargs, values
+            if function in constants or self.arrays.issuperset(of_inputs):
                 self.arrays.add(result)
         return result
 

@@ -240,6 +240,38 @@ def test_it_composes_with_what_is_not_compiled() -> None:
         assert not inner(mg.Tensor(x, requires_grad=True)).requires_grad
 
 
+class Scale:
+    def __init__(self, factor: float) -> None:
+        self.factor = mg.Tensor(factor, requires_grad=True)
+
+    @mg.compile
+    def __call__(self, x: Any) -> Any:
+        return x * self.factor
+
+
+def test_things_that_are_no_arrays_are_told_apart() -> None:
+    compiled = mg.compile(lambda scale, x: scale.factor * x)
+    for factor in (1.0, 2.0, 3.0):
+        assert compiled(Scale(factor), 5.0 * np.ones(())).item() == 5 * factor
+        assert Scale(factor)(np.ones(())).item() == factor
+    sign = mg.compile(lambda x, k: np.copysign(x, k))
+    assert [sign(np.ones(()), k).item() for k in (0.0, -0.0)] == [1, -1]
+
+
+def test_what_has_no_derivative_comes_out_as_an_array() -> None:
+    p = mg.Tensor([1.0, -1.0], requires_grad=True)
+    above, place = mg.compile(lambda x: (x * p > 0, np.argmax(x * p)))(np.ones(2))
+    assert not isinstance(above, mg.Tensor)
+    np.testing.assert_array_equal(above, [True, False])
+    assert place == 0
+
+
+def test_scales_that_are_not_joined() -> None:
+    compiled = mg.compile(lambda x: 2.0**1000 * (2.0**1000 * x))
+    assert compiled(np.zeros(())) == 0
+    assert mg.compile(lambda x: (x * 3) * 0.5)(np.int8([100])).tolist() == ((np.int8([100]) * 3) * 0.5).tolist()
+
+
 def test_a_loss_that_is_scaled_afterwards() -> None:
     compiled = mg.compile(lambda x: np.sum(x**3))
     for factor in (2.0, 2.0, 1.0, 5.0):

@@ -17,7 +17,7 @@ ORDER = [
     "source",
     "export",
     "nn",
-    "compile",
+    "compiler",
     "optim",
     "data",
     "training",
