@@ -564,6 +564,8 @@ def _fit(g: Any, argument: Tensor, function: Function, position: int) -> Any:
     This is the one place where that happens; rules never do it.
     """
     g, shape, dtype = as_array(g), argument._data.shape, argument._data.dtype
+    if g.dtype.kind == "c":
+        raise TypeError(f"rule {position} of {name_of(function)} returned complex numbers, and gradients are real")
     added = g.ndim - len(shape)
     if added < 0 or (
         g.shape[added:] != shape and any(m != n != 1 for m, n in zip(g.shape[added:], shape, strict=True))

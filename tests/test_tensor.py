@@ -825,3 +825,57 @@ def test_random_graphs_agree_with_exact_integers(program: Program, values: list[
     points = [float(v) for v in values]
     assert list(mg.grad(f, every)(*points)) == first
     assert [list(mg.grad(lambda *xs, i=i: mg.grad(f, every)(*xs)[i], every)(*points)) for i in every] == second
+
+
+# ------------------------------------------------------------------------------------------ memory that is shared
+
+
+def untracked(view: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return mg.no_grad()(view)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda w: w.detach(),
+        lambda w: w.T.detach(),
+        lambda w: w.detach().T,
+        untracked(lambda w: w.T),
+        untracked(lambda w: w[0]),
+        untracked(lambda w: w.T.reshape(2, 2)[:, :1].T),
+    ],
+)
+def test_a_parameter_that_changes_under_a_view_is_noticed(view: Callable[[Any], Any]) -> None:
+    w, x = (mg.Tensor(np.ones(shape), requires_grad=True) for shape in ((2, 2), 2))
+    part = view(w)
+    before = np.sum(x * part)
+    w.grad = np.ones((2, 2))
+    mg.optim.SGD([w], 1.0).step()
+    with pytest.raises(RuntimeError, match="has been changed"):
+        before.backward()
+    np.sum(x * view(w)).backward()  # what is computed from now on is right
+
+
+def test_a_view_in_an_inference_loop_holds_on_to_parameters_alone() -> None:
+    w = mg.Tensor(np.ones((2, 2)), requires_grad=True)
+    with mg.no_grad():
+        hidden = w @ w
+        assert hidden.T.args == ()
+        assert w.T.args == (w,)
+
+
+def test_rules_of_the_wrong_kind() -> None:
+    with pytest.raises(TypeError, match=r"\(g, ans, x, \.\.\.\), and this one takes \(g, x\)"):
+        mg.primitive(lambda g, x: g)
+    rotated = mg.primitive(lambda g, ans, x: g * 1j)(lambda x: x * 2)
+    with pytest.raises(TypeError, match="rule 0 of <lambda> returned complex numbers, and gradients are real"):
+        rotated(mg.Tensor(1.0, requires_grad=True)).backward()
+    nothing = mg.primitive(lambda g, ans, x: g)(lambda x: None)
+    with pytest.raises(TypeError, match="gave an answer of dtype object"):
+        nothing(mg.Tensor(1.0, requires_grad=True))
+
+
+def test_more_methods_of_arrays() -> None:
+    x = mg.Tensor(np.arange(6.0).reshape(1, 2, 3), requires_grad=True)
+    assert x.mT.shape == (1, 3, 2)
+    assert x.astype(np.float32, copy=False).dtype == np.float32

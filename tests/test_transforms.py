@@ -408,3 +408,9 @@ def test_a_tenth_derivative() -> None:
     for _ in range(10):
         f = mg.grad(f)
     np.testing.assert_allclose(f(0.3), 2**5 * np.exp(0.3) * np.sin(0.3 + 10 * np.pi / 4), rtol=1e-12)
+
+
+@pytest.mark.parametrize("nothing", [None, "a", True])
+def test_a_function_without_an_answer(nothing: Any) -> None:
+    with pytest.raises(TypeError, match=f"returned {nothing!r}: does it return its answer"):
+        mg.grad(lambda x: nothing)(1.0)

@@ -38,6 +38,11 @@ def test_the_seed_decides_the_result(demo, tmp_path, capsys):
     assert first == again != other
 
 
+def test_no_epochs_leave_nothing_to_show(demo, tmp_path):
+    with pytest.raises(SystemExit, match="nothing to show"):
+        demo("xor").main(epochs=0, pictures=tmp_path)
+
+
 def test_runs_from_the_command_line_in_any_folder(tmp_path):
     done = run("--loss", "log", "--epochs", "30", "--seed", "3", "--pictures", "here", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
