@@ -1,0 +1,132 @@
+"""Faults planted into the helpers that composites and rules are spelled with: the rows of the tables show them all.
+
+The checks of the rows compare with NumPy and with differences, and see a part in a thousand (tests/test_rules.py plants
+such faults into the rules themselves). So a fault is caught where a row's value or gradients come out other by as much.
+"""
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import Case, arguments, case
+from test_composites import cases as composite_cases
+from test_linalg import cases as linalg_cases
+from test_linalg import spellings
+from test_rules import cases as rule_cases
+
+import minigrad as mg
+from minigrad import composites, linalg, moves, rules
+from minigrad.tensor import Tensor, vjps
+from minigrad.tensor import composites as spelled
+
+TABLES = (composite_cases, linalg_cases, spellings, rule_cases)
+ROWS = [row for table in TABLES for rows in table.values() for row in rows]
+ROWS += [  # what no row of the tables comes to: ties, singular matrices, equal eigenvalues
+    case(lambda x: np.sort(np.concatenate([x, x])), (3,)),
+    case(lambda x: np.linalg.det(np.stack([x, x * 0])), (3, 3)),
+    case(lambda x: np.linalg.eigvalsh(np.eye(2) * x), ()),
+]
+MODULES = (rules, composites, moves, linalg)
+# These stand in the tables themselves: tests/test_rules.py plants faults there, and composites are held against NumPy.
+IN_TABLES = {"_part", "einsum_rule", "packed", "slogdet_rule", "qr_rule", "eigh_rule", "svd_rule", "_halved"}
+EQUIVALENT = {"_rows_of the other sign", "_floating the other sign"}  # covariances and norms are even functions
+FACTORIES = {"composite", "several", "_quantile", "_outer", "_reshaping", "_rearranging"}  # they run once, at import
+
+
+def helpers() -> Iterator[tuple[ModuleType, str]]:
+    """The functions that are in no table, by the module that finds them under a name."""
+    lines = [line for line in vjps.values() if isinstance(line, tuple)]  # some give a rule for any position
+    tables = {id(function) for function in (*spelled.values(), *vjps, *itertools.chain.from_iterable(lines))}
+    for module in MODULES:
+        for name, function in vars(module).items():
+            own = inspect.isfunction(function) and function.__module__ == module.__name__
+            if own and id(inspect.unwrap(function)) not in tables and name not in FACTORIES | IN_TABLES:
+                yield module, name
+
+
+def changed(change: Callable[[Any], Any], answer: Any) -> Any:
+    """An answer with every number in it changed; what holds no numbers stays."""
+    if isinstance(answer, (list, tuple)):
+        return type(answer)(changed(change, x) for x in answer)
+    if isinstance(answer, (bool, int)):  # a shape, a choice
+        return not answer if isinstance(answer, bool) else answer + 1
+    return change(answer) if isinstance(answer, (Tensor, np.ndarray, np.generic)) else answer
+
+
+def kind(x: Any) -> str:
+    return np.dtype(x.dtype).kind
+
+
+FAULTS: dict[str, Callable[[Any], Any]] = {
+    "times 1.001": lambda x: ~x if kind(x) == "b" else x + 1 if kind(x) in "iu" else 1.001 * x,
+    "the other sign": lambda x: ~x if kind(x) == "b" else -x - (kind(x) in "iu"),
+    "zero": lambda x: x * 0 if kind(x) != "b" else x & ~x,
+}
+
+
+def outcome(row: Case) -> list[Any]:
+    """The value of a row, and its first and second derivatives."""
+    args = arguments(row, seed=0)
+    weighted = lambda x: np.sum(np.cos(np.arange(x.size)).reshape(x.shape) * x)
+
+    def slopes(*xs: Any) -> Any:
+        gradients = mg.grad(lambda *ys: weighted(row.function(*ys)), tuple(range(len(args))))(*xs)
+        return sum(map(weighted, gradients[1:]), weighted(gradients[0]))
+
+    positions = tuple(range(len(args)))
+    first = mg.grad(lambda *xs: weighted(row.function(*xs)), positions)(*args)
+    return [row.function(*map(Tensor, args)), *first, *mg.grad(slopes, positions)(*args)]
+
+
+def differ(a: list[Any], b: list[Any]) -> bool:
+    pairs = zip((mg.tensor.numbers_of(x) for x in a), (mg.tensor.numbers_of(x) for x in b), strict=True)
+    return not all(x.shape == y.shape and np.allclose(x, y, rtol=5e-4, atol=1e-7, equal_nan=True) for x, y in pairs)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_fault_in_a_helper_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: set[tuple[ModuleType, str]] = set()
+
+    def noted(helper: tuple[ModuleType, str], function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            called.add(helper)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    users: dict[tuple[ModuleType, str], list[tuple[Case, list[Any]]]] = {helper: [] for helper in helpers()}
+    with monkeypatch.context() as patch:
+        for module, name in users:
+            patch.setattr(module, name, noted((module, name), getattr(module, name)))
+        for row in ROWS:
+            called.clear()
+            expected = outcome(row)
+            for helper in called:
+                users[helper].append((row, expected))
+
+    def seen(row: Case, expected: list[Any]) -> bool:
+        try:
+            return differ(outcome(row), expected)
+        except (ValueError, IndexError, TypeError, np.linalg.LinAlgError):  # the row would be red
+            return True
+
+    survivors, count = [], 0
+    for (module, name), rows in users.items():
+        right = getattr(module, name)
+        for fault, change in FAULTS.items():
+            if f"{name} {fault}" in EQUIVALENT:
+                continue
+            count += 1
+            wrong = lambda *args, right=right, change=change, **kwargs: changed(change, right(*args, **kwargs))
+            with monkeypatch.context() as patch:
+                patch.setattr(module, name, wrong)
+                if not any(seen(*row) for row in rows):
+                    survivors.append(f"{module.__name__}.{name} {fault} ({len(rows)} rows)")
+    print(f"{count - len(survivors)} of {count} faults in {len(users)} helpers seen")
+    assert not survivors, "\n".join(survivors)
