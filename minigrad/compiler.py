@@ -1,10 +1,11 @@
 """Compile: a function of Tensors as the straight-line NumPy program that an expert would have written by hand.
 
+    scope       what the function finds outside of itself, and whether that has changed (`minigrad.scope`)
     trace       run the function once, and its backward pass with it; everything is recorded (`minigrad.trace`)
     graph       the calls, sorted as they were made: constants folded, common calls shared, identities applied, and
                 nothing in it that nothing depends on (`minigrad.graph`)
     source      the plan of the buffers, and the program as Python source, a call a line (`minigrad.source`)
-    Program     the source at work, for one signature: shapes, dtypes, modes
+    Program     the source at work, for one signature: shapes, dtypes, values of arguments that are no arrays
     Compiled    what the user holds: it looks up the program for the arguments, or traces anew
 
 A compiled call is one call in the graph of whoever uses it. Its program knows the way back; for higher derivatives, and
@@ -16,11 +17,13 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
+import itertools
+import math
 import operator
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from types import FunctionType, MethodType, ModuleType
+from collections.abc import Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -28,212 +31,271 @@ import numpy as np
 from minigrad import export
 from minigrad.graph import Graph
 from minigrad.nn.module import walk
+from minigrad.scope import Scope, same_numbers
 from minigrad.source import Parts, source_of
 from minigrad.tensor import (
     Array,
+    Cleared,
     Function,
     Tensor,
+    as_tensor,
     backpropagate,
-    call,
+    has_nan,
     history,
     is_recording,
+    name_of,
     observed,
+    quietly,
+    recorded,
     recording,
     replayed,
     watcher,
 )
-from minigrad.trace import Trace, current, drawing_again, numbers
+from minigrad.trace import Trace, TraceError, current, drawing_again, numbers
 from minigrad.transforms import _flatten
 
 # ----------------------------------------------------------------------------------------------------- the program
 
 
-class Program:
-    """A function at work for one signature of its arguments `flat`, of which those at `positions` are inputs."""
+class Answer:
+    """What a function returns: its leaves, and the one Tensor that stands for those of them that are tracked."""
 
-    def __init__(
-        self,
-        f: Function,
-        flat: Sequence[Any],
-        rebuild: Function,
-        positions: list[int],
-        names: list[str],
-        unit: bool,
-        threads: int,
-    ) -> None:
-        self.positions, self.unit = positions, unit
-        self.outgrown = False  # it has met a gradient of its answer that is not 1, which it takes for granted
-        self.tensors = [i for i in positions if isinstance(flat[i], Tensor)]
-        trace, filled = Trace(), list(flat)
-        for i in positions:
-            tracked = isinstance(flat[i], Tensor) and flat[i]._requires_grad
-            filled[i] = trace.variable(numbers(flat[i]), tracked, not isinstance(flat[i], Tensor))
-        variables = [filled[i] for i in positions]
-        args, kwargs = rebuild(filled)
-        with observed(trace), np.errstate(all="ignore"):
-            answers, self.rebuild = _flatten(f(*args, **kwargs))
-        self.answers = [None if isinstance(x, Tensor) else x for x in answers]  # those that are not computed
-        self.places = [k for k, x in enumerate(answers) if isinstance(x, Tensor)]
-        outputs = [x for x in answers if isinstance(x, Tensor)]
-        self.kinds = [x not in trace.arrays for x in outputs]
+    def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function) -> None:
+        args, kwargs = rebuild(flat)
+        answer = f(*args, **kwargs)
+        self.alone = isinstance(answer, Tensor)
+        self.leaves, self.rebuild = _flatten(answer)
+        self.tracked = [k for k, x in enumerate(self.leaves) if isinstance(x, Tensor) and x._requires_grad]
+        some = [self.leaves[k] for k in self.tracked]
+        self.total: Any = some[0] if len(some) == 1 else np.concatenate(list(map(np.ravel, some))) if some else None
+
+
+class Program:
+    """A function at work for one signature of its arguments, of which `flat` are the leaves."""
+
+    def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function, threads: int) -> None:
+        self.f, self.rebuild = f, rebuild
+        self.pool: list[Any] = []  # workspaces that nobody uses
+        self.positions = [i for i, x in enumerate(flat) if isinstance(x, ARRAYS)]
+        self.tensors = [k for k, i in enumerate(self.positions) if isinstance(flat[i], Tensor)]
+        names = argument_names(f, *rebuild(flat))
+        words = [names.get(id(flat[i]), "x") for i in self.positions]
+        others = {names.get(id(x), "x"): x for x in flat if not isinstance(x, ARRAYS)}
+        self.scope = Scope({"" if isinstance(f, FunctionType) else "model": f, **others})
+        for last in (False, True):  # the first run may fill in what it keeps for later
+            trace, variables, answer = self.trace(flat)
+            if not (changed := self.scope.changed() or self.scope.written()):
+                break
+            if last or any(map(trace.belongs, self.scope.now())):
+                raise TraceError(
+                    f"{name_of(f)} changes {changed}, which a program would not do again: return what is to change, "
+                    "change it outside of the function, or leave that uncompiled."
+                )
+            self.scope.remember()
+
+        # The gradient of a single number is mostly 1, and whatever else it is can be multiplied in the end.
+        self.unit = answer.total is not None and answer.total.shape == () and answer.total.dtype.itemsize > 2
+        seeds, slopes = self.walk(trace, answer.total)
         self.chooses = trace.chose
         self.doubtful = trace.walked and trace.chose  # whether a nan in an answer may be one that was not chosen
-        targets = [_tracked_leaves(trace, output) for output in outputs]
-        seeds, gradients = self.walk(trace, outputs, targets)
-        trace.restore()
+        self.leaves = [None if isinstance(x, Tensor) else x for x in answer.leaves]  # those that are not computed
+        self.build, self.tracked = answer.rebuild, answer.tracked
+        self.alone = answer.alone and bool(answer.tracked)
+        self.kinds = [(answer.leaves[k].shape, answer.leaves[k].dtype) for k in self.tracked]
+        self.others = [k for k, x in enumerate(answer.leaves) if isinstance(x, Tensor) and k not in self.tracked]
+        self.are_arrays = [answer.leaves[k] in trace.arrays for k in self.others]
 
         graph = Graph(trace)
-        results = graph.add([*variables, *seeds, *outputs, *trace.draws, *gradients])
+        graph.add([*variables, *seeds])
+        outputs = graph.add([*([answer.total] if self.tracked else []), *(answer.leaves[k] for k in self.others)])
+        draws, gradients = graph.add(trace.draws), dict(zip(slopes, graph.add(slopes.values()), strict=True))
         self.closed = [tensor for tensor in graph.inputs if tensor not in {*variables, *seeds}]
-        self.flags, self.modes = [tensor._requires_grad for tensor in self.closed], trace.modes
-        inputs = [graph.values[tensor] for tensor in (*variables, *self.closed)]
-        results = results[len(variables) + len(seeds) :]
-        n, m = len(outputs), len(outputs) + len(trace.draws)
-        forward = graph.needed(results[:m])
+        self.requires_grad = [tensor._requires_grad for tensor in self.closed]
+        self.frozen = [(x, x.copy()) for x in self.scope.unmet([tensor._data for tensor in trace.given.values()])]
+        self.frozen += [(tensor._data, tensor._data.copy()) for tensor in trace.frozen]
+        self.from_flat = [i for i, x in zip(self.positions, variables, strict=True) if x in gradients]
+        self.from_closed = [tensor for tensor in self.closed if tensor in gradients]
+        targets = [x for x in (*variables, *self.closed) if x in gradients]
+        forward = graph.needed([*outputs, *draws])
         before = set(forward)
-        backward = [value for value in graph.needed(results[m:]) if value not in before]
-        given = [graph.values[seed] for seed in seeds]
-        outside = _closed_over(f) or {"model": lambda: f}
-        self.variables = [(look, look()) for look in outside.values()]
-        parts = walk({name: value for name, (_, value) in zip(outside, self.variables, strict=True)})
-        known = {part: name for name, part in parts if isinstance(part, Tensor)}
-        words = [*names, *(known.get(tensor, "p") for tensor in self.closed)]
-        for value, word in zip([*inputs, *given], [*words, "g"], strict=False):
-            value.name = word
-        self.parts = Parts(inputs, forward, results[:n], results[n:m], given, backward, results[m:])
-        title = f"{getattr(f, '__name__', 'program')}({', '.join(words[: len(names)])})"
-        self.source, self.given = source_of(title, self.parts, threads)
+        self.parts = Parts(
+            inputs=[graph.values[x] for x in (*variables, *self.closed)],
+            names=[*words, *map(self.scope.name_of, self.closed)],
+            forward=forward,
+            outputs=outputs,
+            draws=draws,
+            seeds=[graph.values[seed] for seed in seeds],
+            backward=[value for value in graph.needed(gradients.values()) if value not in before],
+            gradients=[gradients[x] for x in targets],
+            targets=[graph.values[x] for x in targets],
+        )
+        title = f"{getattr(f, '__name__', 'program')}({', '.join(words)})"
+        self.source, self.given, self.names = source_of(title, self.parts, threads)
+        self.by_others = any(map(callable, self.given.values()))  # whether it calls functions that are not NumPy's
         namespace = dict(self.given)
         exec(builtins.compile(self.source, f"<{title}>", "exec"), namespace)
         self.workspace, self.forward = namespace["workspace"], namespace["forward"]
         self.backward: Any = namespace.get("backward")  # or None, where nothing is tracked
-        self.pool: list[Any] = []
-        places = {tensor: i for i, tensor in enumerate([*(filled[i] for i in self.tensors), *self.closed])}
-        self.targets = [[places[target] for target in some] for some in targets]
 
-    def walk(
-        self, trace: Trace, outputs: list[Tensor], targets: list[list[Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """The way back, where one output is tracked: its gradient, when that is an input, and those of its targets."""
-        tracked = [k for k, some in enumerate(targets) if some]
-        if len(tracked) != 1:
-            return [], []
-        root, leaves = outputs[tracked[0]], targets[tracked[0]]
-        self.unit = self.unit and root.shape == ()
+    def trace(self, flat: Sequence[Any]) -> tuple[Trace, list[Tensor], Answer]:
+        """Run the function once on Tensors that stand for the arrays among its arguments."""
+        if iterators := self.scope.iterators:
+            raise TraceError(
+                f"{name_of(self.f)} finds the iterator {iterators[0]}, and a program takes nothing from it: "
+                "give the function what comes next as an argument."
+            )
+        trace, filled = Trace(self.scope.generators), list(flat)
+        for i in self.positions:
+            is_tensor = isinstance(flat[i], Tensor)
+            filled[i] = trace.variable(numbers(flat[i]), is_tensor and flat[i]._requires_grad, not is_tensor)
+        with trace, observed(trace), np.errstate(all="ignore"):
+            answer = Answer(self.f, filled, self.rebuild)
+        return trace, [filled[i] for i in self.positions], answer
+
+    def walk(self, trace: Trace, root: Tensor | None) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
+        """The way back: the gradient of the root, unless that is 1, and those of all inputs and parameters."""
+        if root is None:
+            return [], {}
+        targets = frozenset(node for node in history(root) if node.function is None and trace.traced(node))
         one = np.ones(root.shape, root.dtype)
         with observed(trace), recording(True), np.errstate(all="ignore"):
             g = Tensor(one) if self.unit else trace.variable(one, False, True)
-            answers = backpropagate(root, g, frozenset(leaves), record=True)
-        gradients = [answers[leaf] for leaf in leaves]
-        return [] if self.unit else [g], [x if isinstance(x, Tensor) else Tensor(x) for x in gradients]
+            found = backpropagate(root, g, targets, record=True)
+        return [] if self.unit else [g], {target: as_tensor(found[target]) for target in targets}
 
     def fits(self) -> bool:
-        """Whether it is right as things are: what the function closes over, which parameters are frozen, and modes."""
+        """Whether it is right as things are: what the function closes over, and which parameters are frozen."""
         return (
-            not self.outgrown
-            and self.flags == [tensor._requires_grad for tensor in self.closed]
-            and all(module._training == mode for module, mode in self.modes)
-            and all(look() is value for look, value in self.variables)
+            self.requires_grad == [tensor._requires_grad for tensor in self.closed]
+            and not (self.frozen and not all(itertools.starmap(same_numbers, self.frozen)))
+            and not self.scope.changed()
         )
 
-    def __call__(self, f: Function, flat: Sequence[Any], rebuild: Function) -> Any:
-        given = [flat[i] for i in self.positions]
+    def __call__(self, flat: Sequence[Any]) -> Any:
         try:
             buffers = self.pool.pop()
         except IndexError:
             buffers = self.workspace()
-        arrays = [x._data if isinstance(x, Tensor) else x for x in given]
+        arrays = [flat[i] for i in self.positions]
+        for i in self.tensors:
+            arrays[i] = arrays[i]._data
         outputs, draws, saved = self.forward(buffers, *arrays, *[tensor._data for tensor in self.closed])
-        run = Run(self, f, flat, rebuild, draws, buffers, saved)
+        run = Run(self, flat, draws, buffers, saved)
         if self.doubtful and any(np.isnan(output).any() for output in outputs):
-            return run.eager()  # with masks, where a branch was not chosen
-        answers = list(self.answers)
-        for k, output, targets, kind in zip(self.places, outputs, self.targets, self.kinds, strict=True):
-            if targets:
-                tensors = [*(flat[i] for i in self.tensors), *self.closed]
-                again, pull = functools.partial(run.again, k, targets), run.pull if self.backward else None
-                way_back = {"run": again, "answer": output, "pull": pull, "chooses": self.chooses}
-                answers[k] = call(replayed, [tensors[i] for i in targets], way_back)
-            else:
-                answers[k] = Tensor(output) if kind else output
-        return self.rebuild(answers)
+            answer = run.eager()
+            return answer.rebuild(answer.leaves)  # with masks, where a branch was not chosen
+        leaves = list(self.leaves)
+        if self.tracked:
+            args = [*[flat[i] for i in self.from_flat], *self.from_closed]
+            total = recorded(replayed, args, {"run": run}, np.asarray(outputs[0]))
+            if self.alone:
+                return total
+            for k, part in zip(self.tracked, [total] if len(self.tracked) == 1 else self.split(total), strict=True):
+                leaves[k] = part
+        for k, output, is_array in zip(self.others, outputs[bool(self.tracked) :], self.are_arrays, strict=True):
+            leaves[k] = output if is_array else Tensor(output)
+        return self.build(leaves)
+
+    def split(self, total: Tensor) -> list[Tensor]:
+        """The outputs that were joined."""
+        parts, start = [], 0
+        for shape, dtype in self.kinds:
+            end = start + math.prod(shape)
+            parts.append(total[start:end].reshape(shape).astype(dtype))
+            start = end
+        return parts
+
+    def release(self, buffers: Any) -> None:
+        if len(self.pool) < MOST_IDLE:
+            self.pool.append(buffers)
 
 
 class Run:
     """One run of a program: the way back through it, once, and what is needed to run the function itself."""
 
-    __slots__ = ("buffers", "draws", "f", "flat", "program", "rebuild", "saved")
+    __slots__ = ("buffers", "draws", "flat", "program", "saved")
 
-    def __init__(self, program: Program, *rest: Any) -> None:
-        self.program = program
-        self.f, self.flat, self.rebuild, self.draws, self.buffers, self.saved = rest
-
-    def eager(self, tensors: Mapping[int, Tensor] | None = None) -> Any:
-        """What the function itself gives, with the same random numbers; with other tensors in some places."""
-        flat = list(self.flat)
-        for k, i in enumerate(self.program.tensors):
-            flat[i] = (tensors or {}).get(k, flat[i])
-        args, kwargs = self.rebuild(flat)
-        with drawing_again(self.draws):
-            return self.f(*args, **kwargs)
-
-    def again(self, k: int, places: Sequence[int], *tensors: Tensor) -> Any:
-        """The answer number `k` of the function itself, of these tensors."""
-        return np.positive(_flatten(self.eager(dict(zip(places, tensors, strict=True))))[0][k])
-
-    def pull(self, g: Array) -> list[Any] | None:
-        """The gradients of the tensors of the call, or None where the program does not know them.
-
-        It writes over what the forward pass has left, so it works once.
-        """
-        program = self.program
-        if program.unit and g.item() != 1:
-            program.outgrown = True
-            return None
-        if self.saved is None:
-            return None
-        saved, self.saved = self.saved, None
-        gradients: list[Any] = program.backward(self.buffers, saved, *(() if program.unit else (g,)))
-        program.pool.append(self.buffers)
-        return gradients
+    def __init__(self, program: Program, flat: Sequence[Any], draws: Any, buffers: Any, saved: Any) -> None:
+        self.program, self.flat, self.draws, self.buffers, self.saved = program, flat, draws, buffers, saved
 
     def __del__(self) -> None:
         if self.saved is not None:
-            self.program.pool.append(self.buffers)
+            self.program.release(self.buffers)
+
+    @property
+    def chooses(self) -> bool:
+        return self.program.chooses
+
+    def eager(self, *tensors: Tensor) -> Answer:
+        """What the function itself gives, with the same random numbers; with other tensors among its arguments."""
+        flat = list(self.flat)
+        for i, tensor in zip(self.program.from_flat, tensors, strict=False):  # the rest are those that it closes over
+            flat[i] = tensor
+        with drawing_again(self.draws):
+            return Answer(self.program.f, flat, self.program.rebuild)
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """What is tracked in what the function itself gives for these tensors: one of its own, never an argument."""
+        if changed := self.program.scope.changed():
+            raise RuntimeError(
+                f"{changed} has been changed since {name_of(self.program.f)} was called, and to differentiate that "
+                "twice it is run again: take derivatives before the change, or call the function again after it."
+            )
+        return np.positive(self.eager(*tensors).total)
+
+    def pull(self, g: Array) -> list[Array] | None:
+        """The gradients of the tensors of the call, or None where the program does not know them (any more)."""
+        into = [np.empty(target.shape, target.dtype) for target in self.program.parts.targets]
+        if not self.walk(g, into):
+            return None
+        if self.program.unit and g.item() != 1:
+            for part in into:
+                part *= g.astype(part.dtype)
+        return into
+
+    def deposit(self, answer: Tensor) -> bool:
+        """Add the gradients of the call that gave `answer`, a single number, to those of its tensors, all leaves."""
+        leaves: Any = answer.args
+        if answer._data.size != 1 or (self.program.from_flat and len({*leaves}) < len(leaves)):
+            return False
+        into = []
+        for leaf in leaves:
+            if leaf.function is not None or leaf._time > answer._time:
+                return False
+            old, data = leaf._grad, leaf._data
+            into.append(old.array if type(old) is Cleared else np.empty(data.shape, data.dtype))
+        if not self.walk(None, into) or (self.chooses and any(map(has_nan, into))):
+            return False
+        for leaf, array in zip(leaves, into, strict=True):
+            old = leaf._grad
+            leaf._grad = array if old is None or type(old) is Cleared else np.add(old, array, out=old)
+        return True
+
+    def walk(self, g: Array | None, into: list[Array]) -> bool:
+        """Write the gradients into arrays; only once, since what the forward pass has left is written over."""
+        program, saved = self.program, self.saved
+        if saved is None:
+            return False
+        self.saved = None
+        if not program.unit:
+            seed = program.parts.seeds[0]
+            into = [np.ones(seed.shape, seed.dtype) if g is None else g, *into]
+        if program.by_others:
+            with np.errstate(all="ignore"):
+                program.backward(self.buffers, saved, *into)
+        else:
+            quietly(program.backward, self.buffers, saved, *into)
+        program.release(self.buffers)
+        return True
 
 
-def _tracked_leaves(trace: Trace, output: Tensor) -> list[Tensor]:
-    """The inputs and parameters that an output has a gradient for."""
-    nodes = history(output) if output._requires_grad else []
-    return [node for node in nodes if node.function is None and trace.traced(node)]
-
-
-def _argument_names(f: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[int, str]:
+def argument_names(f: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[int, str]:
     """The names of all arguments, by the id of what was given: `x`, or `batch.images` of a dict."""
     try:
         given = inspect.signature(getattr(f, "forward", f)).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):  # NumPy's functions do not all tell
         given = {f"x{i}": x for i, x in enumerate(args)} | kwargs
     return {id(item): name for name, item in walk(given)}
-
-
-def _closed_over(f: Function) -> dict[str, Function]:
-    """The variables that a function, or one that it closes over, finds outside of itself: how to look at each."""
-    variables: dict[str, Function] = {}
-    stack, seen = [inspect.unwrap(f)], set()
-    while stack:
-        function = stack.pop()
-        if not isinstance(function, FunctionType) or function in seen:
-            continue
-        seen.add(function)
-        code, scope = function.__code__, function.__globals__
-        found = {name: functools.partial(scope.get, name) for name in code.co_names if name in scope}
-        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            found[name] = functools.partial(getattr, cell, "cell_contents", None)
-        for name, look in found.items():
-            variables.setdefault(name, look)
-            stack.append(look())
-    return {name: look for name, look in variables.items() if not isinstance(look(), (FunctionType, ModuleType, type))}
 
 
 # --------------------------------------------------------------------------------------------------- what users hold
@@ -243,48 +305,46 @@ class Compiled:
     """A function that runs as a NumPy program; see `compile`."""
 
     def __init__(self, f: Function, threads: int) -> None:
-        functools.update_wrapper(self, f)
-        self.threads = threads
-        self.f, self.name = f, getattr(f, "__name__", "program")
+        functools.update_wrapper(self, f, updated=())
+        self.f, self.threads = f, threads
         self.programs: dict[Any, list[Program]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current() or watcher():  # part of a larger program, or under examination
             return self.f(*args, **kwargs)
-        if kwargs or not all(type(x) in _ARRAYS for x in args):
+        key: Any = (is_recording(), *map(signature, args))
+        flat: Sequence[Any] = args
+        rebuild: Function = positional
+        if kwargs or (key not in self.programs and not all(type(x) in SIMPLE for x in args)):
             flat, rebuild = _flatten((args, kwargs))
-            structure: Any = _structure((args, kwargs))
-        else:
-            flat, rebuild, structure = list(args), _positional, None
-        key = (structure, is_recording(), *map(_signature, flat))
-        programs = self.programs.get(key)
-        if programs is None:
-            programs = self.programs[key] = []
-        for program in programs:
+            key = (structure_of(rebuild, len(flat)), is_recording(), *map(signature, flat))
+        for program in self.programs.get(key, ()):
             if program.fits():
-                break
-        else:
-            program = self.traced(programs, flat, rebuild)
-        return program(self.f, flat, rebuild)
+                return program(flat)
+        return self.traced(key, flat, rebuild)(flat)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else MethodType(self, owner)
 
-    def traced(self, programs: list[Program], flat: Sequence[Any], rebuild: Function) -> Program:
-        unit = not any(program.outgrown for program in programs)
+    def __getattr__(self, name: str) -> Any:
+        """What a model has, such as `parameters`, has the compiled one."""
+        if name == "f":  # it is being copied, and has nothing yet
+            raise AttributeError(name)
+        return getattr(self.f, name)
+
+    def traced(self, key: Any, flat: Sequence[Any], rebuild: Function) -> Program:
+        """A new program, in place of those that are of no more use."""
+        programs = self.programs.setdefault(key, [])
         count = sum(map(len, self.programs.values()))
         if count == MANY:
             warnings.warn(
-                f"{self.name} was traced {count} times, for so many shapes, dtypes, modes and values of arguments "
-                "that are no arrays: each costs milliseconds. Give numbers as arrays, and batches of one size.",
+                f"{name_of(self.f)} was traced {count} times, for so many shapes, dtypes, modes and values of "
+                "arguments that are no arrays, or of what it closes over: each costs milliseconds. Give numbers as "
+                "arrays, and batches of one size.",
                 stacklevel=3,
             )
-        positions = [i for i, x in enumerate(flat) if isinstance(x, (np.ndarray, np.generic, Tensor))]
-        names = _argument_names(self.f, *rebuild(flat))
-        program = Program(
-            self.f, flat, rebuild, positions, [names.get(id(flat[i]), "x") for i in positions], unit, self.threads
-        )
-        programs[:] = [old for old in programs if not old.outgrown] + [program]
+        program = Program(self.f, flat, rebuild, self.threads)
+        programs[:] = [*programs[-MANY:], program]
         return program
 
     @property
@@ -307,32 +367,37 @@ class Compiled:
         numbers, or that calls functions which cannot be written down.
         """
         program = self.newest()
-        inputs, parameters = (
-            program.parts.inputs[: len(program.positions)],
-            program.parts.inputs[len(program.positions) :],
-        )
+        kinds = [(value.shape, value.dtype) for value in program.parts.inputs[: len(program.positions)]]
+        weights = program.names[len(kinds) :]
         export.save(
             path,
             program.source,
             program.given,
-            [(value.name, value.shape, value.dtype) for value in inputs],
-            {value.name: tensor._data for value, tensor in zip(parameters, program.closed, strict=True)},
+            [(name, *kind) for name, kind in zip(program.names, kinds, strict=False)],
+            {name: tensor._data for name, tensor in zip(weights, program.closed, strict=True)},
         )
 
 
-MANY = 16  # programs of one function that are worth a warning
-_ARRAYS = {np.ndarray, Tensor}
+MANY, MOST_IDLE = 16, 8  # programs of one function that are worth a warning; workspaces that are kept
+ARRAYS = (np.ndarray, np.generic, Tensor)
+SIMPLE = {np.ndarray, Tensor}
 
 
-def _positional(leaves: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+def positional(leaves: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
     return leaves, {}
 
 
-def _signature(x: Any) -> Any:
+def structure_of(rebuild: Function, count: int) -> str:
+    return repr(rebuild(["*"] * count))
+
+
+def signature(x: Any) -> Any:
     """What a program depends on in a leaf of the arguments."""
+    if type(x) is np.ndarray:
+        return x.shape, x.dtype
     if type(x) is Tensor:
         return x._data.shape, x._data.dtype, x._requires_grad
-    if isinstance(x, (np.ndarray, np.generic)):
+    if isinstance(x, ARRAYS):
         return x.shape, x.dtype
     if isinstance(x, (bool, int, float, str)):
         return type(x), repr(x)  # which tells 0.0 from -0.0
@@ -350,11 +415,6 @@ class Same:
 
     def __hash__(self) -> int:
         return id(self.thing)
-
-
-def _structure(tree: Any) -> Any:
-    flat, _ = _flatten(tree)
-    return repr(_flatten(tree)[1](["*"] * len(flat)))
 
 
 def compile(f: Function, *, threads: int | None = None) -> Compiled:

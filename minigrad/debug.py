@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import tensor
-from minigrad.tensor import Array, Function, Switch, Tensor, name_of, numbers_of, vjps
+from minigrad.tensor import Array, Function, Switch, Tensor, mapped, name_of, numbers_of, vjps
 
 _ROOMS = tuple(f"{Path(path).parent}{os.sep}" for path in (__file__, np.__file__))
 
@@ -201,12 +201,14 @@ def _print(value: Any) -> int:
 
 def _read_only(value: Any) -> Any:
     """The same structure with views for arrays."""
-    if isinstance(value, np.ndarray):
-        value = value.view()
-        value.flags.writeable = False
-    elif isinstance(value, (list, tuple)):
-        return type(value)(map(_read_only, value))
-    return {key: _read_only(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def view(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            x = x.view()
+            x.flags.writeable = False
+        return x
+
+    return mapped(view, value)
 
 
 # ------------------------------------------------------------------------------------------------- names and lines

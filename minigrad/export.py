@@ -75,7 +75,22 @@ def save(
     )
     comments = [f"# {name} is given" for name in given]
     body = "\n".join(line for line in rest.splitlines() if not line.startswith(tuple(comments))) + "\n"
-    text = "\n".join([title.rstrip() + "\n", *imports, "", "import numpy as np", LOAD, *head.lines, ""]) + body + main
+    text = (
+        "\n".join(
+            [
+                title.rstrip() + "\n",
+                "from __future__ import annotations\n",
+                *imports,
+                "",
+                "import numpy as np",
+                LOAD,
+                *head.lines,
+                "",
+            ]
+        )
+        + body
+        + main
+    )
     np.savez(path.with_suffix(".npz"), allow_pickle=False, **parameters, **arrays)
     path.write_text(text, encoding="utf-8")
 

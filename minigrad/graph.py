@@ -14,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Array, Function, Tensor
+from minigrad.tensor import Array, Function, Tensor, mapped
 from minigrad.trace import Trace, draw, leaves
 
 
 class Value:
     """An array of the program: an input, a constant, or what a call makes of others."""
 
-    __slots__ = ("args", "data", "dtype", "function", "kwargs", "name", "shape")
+    __slots__ = ("args", "data", "dtype", "function", "kwargs", "shape")
 
     def __init__(self, like: Any, function: Function | None = None, args: Any = (), kwargs: Any = None) -> None:
         self.shape, self.dtype = like.shape, like.dtype
         self.function, self.args, self.kwargs = function, args, kwargs or {}
         self.data: Array | None = None  # of a constant
-        self.name = ""
 
     def operands(self) -> list[Value]:
         """The values that it is made of."""
@@ -65,20 +64,14 @@ class Graph:
                 return self.constant(tensor._data)
             self.inputs.append(tensor)
             return Value(tensor)
-        return self.make(tensor, tensor.function, self.inside(tensor.args), self.inside(tensor.kwargs))
-
-    def inside(self, value: Any) -> Any:
-        """The same structure of arguments with values for Tensors."""
-        if isinstance(value, Tensor):
-            return self.values[value]
-        if isinstance(value, (list, tuple)):
-            return type(value)(map(self.inside, value))
-        return {key: self.inside(item) for key, item in value.items()} if isinstance(value, dict) else value
+        inside = lambda x: self.values[x] if isinstance(x, Tensor) else x
+        return self.make(tensor, tensor.function, mapped(inside, tensor.args), mapped(inside, tensor.kwargs))
 
     def constant(self, data: Array) -> Value:
         if data.size > SMALL and not any(data.strides):  # one number, broadcast
             return self.make(data, np.broadcast_to, (self.constant(np.array(data.flat[0])), data.shape), {})
-        key = (data.shape, data.dtype.str, data.tobytes()) if data.size <= SMALL else id(data)
+        small = data.size <= SMALL or is_uniform(data)
+        key = (data.shape, data.dtype.str, data.ravel()[:SMALL].tobytes()) if small else id(data)
         if key not in self.known:
             self.known[key] = value = Value(data)
             value.data = data
@@ -100,7 +93,7 @@ class Graph:
                 return simpler
         operands = value.operands()
         if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
-            plain = _replaced((value.args, value.kwargs), lambda operand: operand.data)
+            plain = mapped(lambda x: x.data if isinstance(x, Value) else x, (value.args, value.kwargs))
             with np.errstate(all="ignore"):
                 call: Any = value.function
                 return self.constant(np.asarray(call(*plain[0], **plain[1])))
@@ -122,15 +115,12 @@ class Graph:
 
 
 SMALL = 64  # elements of a constant that is compared, and folded, by its numbers
+SHORT = 2**12  # elements of a sum that is a product of vectors
 
 
-def _replaced(value: Any, change: Callable[[Value], Any]) -> Any:
-    """The same structure of arguments with something else for each value."""
-    if isinstance(value, Value):
-        return change(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_replaced(item, change) for item in value)
-    return {key: _replaced(item, change) for key, item in value.items()} if isinstance(value, dict) else value
+def is_uniform(data: Array) -> bool:
+    """Whether all elements are one number, to the last bit."""
+    return data.size > 0 and data.tobytes() == data.flat[0].tobytes() * data.size
 
 
 def _key(value: Any) -> Any:
@@ -238,6 +228,21 @@ def two_factors(graph: Graph, value: Value) -> Any:
                         return None
                     scale = np.asarray(a, value.dtype) * np.asarray(b, value.dtype)
                     return graph.make(value, np.multiply, (x, graph.constant(np.asarray(scale))), {})
+    return None
+
+
+@identity(np.sum)
+def sum_of_products(graph: Graph, value: Value) -> Any:
+    """Column sums are a row of ones times the matrix, and a sum of products is one of two vectors: BLAS is faster."""
+    x, axis = value.args[0], value.kwargs.get("axis", ())
+    if set(value.kwargs) != {"axis"} or x.dtype.char not in "fd" or x.dtype != value.dtype:
+        return None
+    if axis in (0, (0,)) and len(x.shape) == 2 and 0 < x.shape[0] <= SHORT:
+        return graph.make(value, np.dot, (graph.constant(np.ones(x.shape[0], x.dtype)), x), {})
+    if axis is None and math.prod(x.shape) <= SHORT and x.function in (np.square, np.multiply):
+        y, z = x.args * 2 if x.function is np.square else x.args
+        if all(isinstance(part, Value) and (part.shape, part.dtype) == (x.shape, x.dtype) for part in (y, z)):
+            return graph.make(value, np.vdot, (y, z), {})
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.nn.module import fitting_arrays
-from minigrad.tensor import Array, Tensor, touch
+from minigrad.tensor import Array, Cleared, Tensor, observer, touch
 
 Schedule = Callable[[int], float]
 
@@ -26,6 +26,7 @@ class Flat:
         dtype, size = parameters[0].dtype, sum(parameter.size for parameter in parameters)
         self.data, self.grad = np.zeros(size, dtype), np.zeros(size, dtype)
         self.datas, self.grads = self.views(self.data), self.views(self.grad)
+        self.cleared = list(map(Cleared, self.grads))
         self.gather()
 
     def __reduce__(self) -> Any:
@@ -40,6 +41,8 @@ class Flat:
     def gather(self) -> None:
         """Take in what was assigned to `.data` or `.grad` since the last time; None stands for a gradient of zero."""
         for parameter, data, grad in zip(self.parameters, self.datas, self.grads, strict=True):
+            if parameter._data is data and parameter._grad is grad and parameter._requires_grad:
+                continue
             if not parameter._requires_grad:
                 raise RuntimeError(
                     f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
@@ -49,8 +52,13 @@ class Flat:
                 data[...] = parameter._data
                 parameter._data = data  # the same numbers in other memory: nothing has changed for the graph
             if parameter._grad is not grad:
-                grad[...] = 0 if parameter._grad is None else parameter._grad
+                grad[...] = 0 if parameter._grad is None else parameter.grad
                 parameter._grad = grad
+
+    def clear(self) -> None:
+        """Set all gradients to zero, once somebody looks at them."""
+        for parameter, cleared in zip(self.parameters, self.cleared, strict=True):
+            parameter._grad = cleared
 
 
 class Optimizer:
@@ -80,11 +88,12 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
         for flat in self.flats:
-            flat.gather()
-            flat.grad.fill(0)
+            flat.clear()
 
     def step(self) -> None:
         """Move all parameters once, by their gradients."""
+        if watching := observer():
+            watching.refuse("steps an optimizer")
         self.steps += 1
         for flat, memory in zip(self.flats, self.memory, strict=True):
             flat.gather()

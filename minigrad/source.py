@@ -10,16 +10,17 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from keyword import iskeyword
 from operator import getitem
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.graph import REDUCTIONS, SMALL, Value
+from minigrad.graph import REDUCTIONS, SMALL, Value, is_uniform
 from minigrad.rules import join
 from minigrad.tensor import Array, Function, name_of
 from minigrad.trace import draw
@@ -27,7 +28,7 @@ from minigrad.trace import draw
 # -------------------------------------------------------------------------------------------------------- the plan
 
 METHODS = {method for method, _ in REDUCTIONS.values()}
-NEW = {np.where, np.matmul, np.inner, join, *METHODS}
+NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, join, *METHODS}
 
 
 def is_new(value: Value) -> bool:
@@ -36,18 +37,28 @@ def is_new(value: Value) -> bool:
 
 
 def takes_out(value: Value) -> bool:
-    """Whether the call can be told where to write its answer."""
+    """Whether the call can be told where to write its answer, and is no slower for it, as with a single number."""
     if value.function in (np.matmul, np.inner):
         return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
     ufunc = value.function
     if isinstance(ufunc, np.ufunc):
-        return ufunc.nout == 1 and not ufunc.signature and not value.kwargs
-    return ufunc in METHODS
+        return ufunc.nout == 1 and not ufunc.signature and not value.kwargs and value.shape != ()
+    return ufunc is np.dot or ufunc in METHODS
 
 
 def in_place(value: Value) -> bool:
     """Whether the call may write over an operand: element by element it reads before it writes."""
     return isinstance(value.function, np.ufunc) and not value.function.signature
+
+
+def is_transpose(value: Any) -> bool:
+    """Whether it is all axes of another value reversed, which is written x.T where it is used."""
+    return (
+        isinstance(value, Value)
+        and value.function is np.transpose
+        and not value.kwargs
+        and (len(value.args) == 1 or value.args[1] is None)
+    )
 
 
 class Block:
@@ -112,28 +123,37 @@ def grouped(calls: Iterable[Value]) -> list[Value | Block]:
 
 
 class Plan:
-    """Which buffer every call writes to. `steps` are in order; `kept` are values that leave the program."""
+    """Where every call writes its answer: the names of buffers, and what these are.
 
-    def __init__(self, steps: Sequence[Value | Block], kept: Iterable[Value]) -> None:
-        self.buffers: list[tuple[tuple[int, ...], Any]] = []
-        self.place: dict[Value, int] = {}
-        leaving = set(kept)
+    `steps` are in order; `kept` are values that leave the program, in memory of their own unless it is `given`.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Value | Block],
+        kept: Iterable[Value],
+        given: Mapping[Value, str] = MappingProxyType({}),
+        letter: str = "b",
+    ) -> None:
+        self.buffers: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self.place = dict(given)
+        self.kept = leaving = set(kept)
         owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie
         last: dict[Value, int] = {}
         for i, step in enumerate(steps):
             used = set().union(*(owners.get(x, {x}) for x in step.operands()))
-            for value in _results(step):
+            for value in results(step):
                 owners[value] = {value} if is_new(value) else {value} | used
                 last[value] = i
             last.update(dict.fromkeys(used, i))
         for value in leaving:
             last.update(dict.fromkeys(owners.get(value, ()), len(steps)))
         order = {value: i for i, value in enumerate(owners)}
-        free: dict[Any, list[int]] = {}
+        free: dict[Any, list[str]] = {}
         for i, step in enumerate(steps):
             used = set().union(*(owners.get(x, {x}) for x in step.operands()))
             dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
-            for value in _results(step):
+            for value in results(step):
                 kind = value.shape, value.dtype
                 if not takes_out(value) or value in leaving or (isinstance(step, Block) and last[value] == i):
                     continue
@@ -144,15 +164,15 @@ class Plan:
                 elif free.get(kind):
                     self.place[value] = free[kind].pop()
                 else:
-                    self.place[value] = len(self.buffers)
-                    self.buffers.append(kind)
+                    self.place[value] = name = f"{letter}{len(self.buffers)}"
+                    self.buffers[name] = kind
                 if last[value] == i:
                     dying.append(value)
             for x in dying:
                 free.setdefault((x.shape, x.dtype), []).append(self.place[x])
 
 
-def _results(step: Value | Block) -> list[Value]:
+def results(step: Value | Block) -> list[Value]:
     return step.values if isinstance(step, Block) else [step]
 
 
@@ -171,16 +191,19 @@ def in_chunks(work: Function, length: int, threads: int) -> list[Any]:
 class Writer:
     """The lines of a program, and what its global names stand for."""
 
-    def __init__(self, plan: Plan, needed: set[Value], threads: int) -> None:
-        self.plan, self.needed, self.threads = plan, needed, threads
-        self.parts: dict[int, str] = {}  # of arrays in a block, by the id of the whole one
+    plan: Plan
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
         self.taken: set[str] = {"np", "buffers", "saved", "workspace", "forward", "backward"}
-        self.names: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
+        self.local: dict[Value, str] = {}  # the names of values
+        self.globals: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
+        self.count = itertools.count()
 
     def new_name(self, wish: str) -> str:
         """A name like the one that is wished for, which nothing has yet."""
         wish = re.sub(r"\W+", "_", wish).strip("_") or "f"
-        wish = f"_{wish}" if wish[0].isdigit() or iskeyword(wish) or re.fullmatch(r"[bt]\d+", wish) else wish
+        wish = f"_{wish}" if wish[0].isdigit() or iskeyword(wish) or re.fullmatch(r"[btr]\d+", wish) else wish
         name = next(name for i in itertools.count() if (name := f"{wish}_{i}" if i else wish) not in self.taken)
         self.taken.add(name)
         return name
@@ -188,24 +211,27 @@ class Writer:
     def named(self, thing: Any, wish: str, key: Any = None) -> str:
         """The global name of a function or a constant."""
         key = key or (thing if callable(thing) else id(thing))
-        if key not in self.names:
-            self.names[key] = self.new_name(wish), thing
-        return self.names[key][0]
+        if key not in self.globals:
+            self.globals[key] = self.new_name(wish), thing
+        return self.globals[key][0]
 
     def function(self, function: Function) -> str:
         return self.named(function, name_of(function).removeprefix("np."))
 
     def constant(self, data: Array) -> str:
-        return self.named(data, "c", (data.shape, data.dtype, data.tobytes()) if data.size <= SMALL else None)
+        small = data.size <= SMALL or is_uniform(data)
+        return self.named(data, "c", (data.shape, data.dtype, data.ravel()[:SMALL].tobytes()) if small else None)
 
     def text(self, value: Any) -> str:
         """An argument as one would write it."""
-        if id(value) in self.parts:
-            return self.parts[id(value)]
         if isinstance(value, Value):
-            return value.name if value.data is None else self.constant(value.data)
+            if value in self.local:
+                return self.local[value]
+            if is_transpose(value):
+                return f"{self.text(value.args[0])}.T"
+            return self.name(value) if value.data is None else self.constant(value.data)
         if isinstance(value, tuple):
-            return _tuple(map(self.text, value))
+            return as_tuple(map(self.text, value))
         if isinstance(value, list):
             return f"[{', '.join(map(self.text, value))}]"
         if isinstance(value, slice):
@@ -223,90 +249,93 @@ class Writer:
         return self.function(value) if callable(value) else self.named(value, "given")
 
     def name(self, value: Value) -> str:
-        value.name = value.name or self.new_name(f"v{len(self.taken)}")
-        return value.name
+        if value not in self.local:
+            self.local[value] = f"t{next(self.count)}"
+        return self.local[value]
 
     def lines(self, step: Value | Block) -> list[str]:
         """The lines that compute a value, or all in a block."""
         if isinstance(step, Block):
             return self.block(step)
-        where = f"b{self.plan.place[step]}" if step in self.plan.place else None
-        return [f"{self.name(step)} = {self.call(step, where)}".ljust(60) + f"  # {step.dtype} {step.shape}"]
+        if is_transpose(step):
+            return []
+        call = self.call(step, self.plan.place.get(step))
+        return [commented(call if step in self.plan.place else f"{self.name(step)} = {call}", step)]
 
     def block(self, block: Block) -> list[str]:
         """A loop over some rows at a time."""
         length, rest = block.shape[0], math.prod(block.shape[1:])
         rows, threads = max(1, ROUND // rest), self.threads if rest * length * len(block.values) >= THREADED else 1
-        whole = [value for value in block.values if value in self.plan.place or value in self.needed]
-        inside = Plan([*block.values, *block.sums], [*whole, *block.sums])
-        before, body, local = [], [], [self.new_name("part") for _ in inside.buffers]
-        for value in whole:
-            made = f'np.empty({value.shape}, "{value.dtype}")' if value in self.needed else f"b{self.plan.place[value]}"
-            before.append(f"{self.name(value)} = {made}".ljust(60) + f"  # {value.dtype} {value.shape}")
-        passed = {*block.values} - {*whole}
-        operands = [x for value in block.values for x in value.args if not (isinstance(x, Value) and x in passed)]
-        for x in [*whole, *operands]:
-            shape = np.shape(x)
-            if shape[:1] == (length,) and len(shape) == len(block.shape) and id(x) not in self.parts:
-                text = self.text(x)
-                self.parts[id(x)] = self.new_name(f"{text}_part")
-                body.append(f"{self.parts[id(x)]} = {text}[i:j]")
-        for value in block.values:
-            if value in whole:
-                body.append(self.call(value, self.parts[id(value)]))
-            else:
-                body.append(f"{self.name(value)} = {self.call(value, f'{local[inside.place[value]]}[: j - i]')}")
+        whole = [value for value in block.values if value in self.plan.place or value in self.plan.kept]
+        made = [value for value in whole if value not in self.plan.place]
+        before = [commented(f'{self.name(x)} = np.empty({x.shape}, "{x.dtype}")', x) for x in made]
         totals = [self.name(value) for value in block.sums]
-        for value in block.sums:
-            body.append(f"{value.name} += {self.function(np.add.reduce)}({self.text(value.args[0])}, axis=None)")
-        self.parts.clear()
-        shapes = [((rows, *shape[1:]), dtype) for shape, dtype in inside.buffers]
-        chunk = [f'{name} = np.empty({shape}, "{dtype}")' for name, (shape, dtype) in zip(local, shapes, strict=True)]
-        chunk += [f"{name} = 0" for name in totals]
-        chunk += [f"for i in range(start, stop, {rows}):", *_indented([f"j = min(i + {rows}, stop)", *body])]
-        name = self.new_name("chunk")
-        run = f"{name}(0, {length})" if threads == 1 else f"{self.function(in_chunks)}({name}, {length}, {threads})"
-        after = [f"{_tuple(totals)} = {run}" if totals else run]
-        return [*before, f"def {name}(start, stop):", *_indented([*chunk, f"return {_tuple(totals)}"]), *after]
+        inside = Plan([*block.values, *block.sums], [*whole, *block.sums], letter="r")
+        outer, body = dict(self.local), [f"j = min(i + {rows}, stop)"]
+        self.local.update(inside.place)
+        for x in dict.fromkeys([*whole, *block.operands()]):
+            if x.shape[:1] == (length,) and len(x.shape) == len(block.shape):
+                text = self.text(x)
+                self.local[x] = self.new_name(f"{text}_rows")
+                body.append(f"{self.local[x]} = {text}[i:j]")
+        head = [f"{name} = 0" for name in totals]
+        for name, (shape, dtype) in inside.buffers.items():
+            head.append(f'all_{name} = np.empty({(rows, *shape[1:])}, "{dtype}")')
+            body.append(f"{name} = all_{name}[: j - i]")
+        body += [self.call(value, self.local[value]) for value in block.values]
+        for name, value in zip(totals, block.sums, strict=True):
+            body.append(f"{name} += {self.function(np.add.reduce)}({self.text(value.args[0])}, axis=None)")
+        self.local = outer
+        chunk = self.new_name("chunk")
+        head += [f"for i in range(start, stop, {rows}):", *indented(body), f"return {as_tuple(totals)}"]
+        run = f"{chunk}(0, {length})" if threads == 1 else f"{self.function(in_chunks)}({chunk}, {length}, {threads})"
+        return [
+            *before,
+            f"def {chunk}(start, stop):",
+            *indented(head),
+            f"{as_tuple(totals)} = {run}" if totals else run,
+        ]
 
     def call(self, value: Value, out: str | None) -> str:
+        """The call that makes a value, which is written to `out` where that is a name."""
         function, args, kwargs = value.function, value.args, dict(value.kwargs)
         assert function is not None
         texts = list(map(self.text, args))
         if function is getitem:
-            index = texts[1][1:-1].rstrip(",") if isinstance(args[1], tuple) and len(args[1]) == 1 else texts[1]
-            return f"{texts[0]}[{index}]"
+            alone = isinstance(args[1], tuple) and len(args[1]) == 1 and not isinstance(args[1][0], tuple)
+            return f"{texts[0]}[{self.text(args[1][0]) if alone else texts[1]}]"
         if function is draw:
-            return (
-                f"{self.named(args[0], 'draw')}({_arguments(texts[1:], {k: self.text(x) for k, x in kwargs.items()})})"
-            )
-        if function is np.transpose and not kwargs and (len(args) == 1 or args[1] is None):
-            return f"{texts[0]}.T"
+            options = {key: self.text(x) for key, x in kwargs.items()}
+            return f"{self.named(args[0], 'draw')}({arguments(texts[1:], options)})"
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
             return f"{texts[0]}.{function.__name__}({texts[1]})"
         if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
-            function, texts[1] = np.dot, texts[1] + ("" if function is np.matmul else ".T")
+            texts[1] += "" if function is np.matmul else ".T"
+            function = np.dot
         elif function is join:
             function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
         elif isinstance(function, np.ufunc) and function is not np.ldexp:
-            dtype = np.result_type(
-                *(getattr(x, "dtype", x) for x in args)
-            )  # of numbers, too: as arrays they are faster
-            texts = [
-                self.constant(np.asarray(x, dtype)) if type(x) in (int, float) else text
-                for x, text in zip(args, texts, strict=True)
-            ]
-        options = {key: self.text(item) for key, item in kwargs.items()} | ({"out": out} if out else {})
-        return f"{self.function(function)}({_arguments(texts, options)})"
+            dtype = np.result_type(*(getattr(x, "dtype", x) for x in args))
+            for i, x in enumerate(args):
+                if type(x) in (int, float):  # arrays are faster than numbers
+                    texts[i] = self.constant(np.asarray(x, dtype))
+        options = {key: self.text(item) for key, item in kwargs.items()}
+        if out and function in {*METHODS, np.maximum, np.minimum}:  # which take it by keyword alone
+            options["out"] = out
+        elif out:
+            texts.append(out)
+        return f"{self.function(function)}({arguments(texts, options)})"
 
     def head(self) -> tuple[list[str], dict[str, Any]]:
         """The lines that define the global names, and those that cannot be defined by a line."""
         imports, lines, given = [], ["import numpy as np"], {}
-        for key, (name, thing) in self.names.items():
+        for key, (name, thing) in self.globals.items():
             path = name_of(thing).removeprefix("np.") if callable(thing) else ""
             if isinstance(key, tuple) and thing.size and np.isfinite(thing).all():  # a small constant
-                lines.append(f'{name} = np.array({thing.tolist()}, "{thing.dtype}")')
-            elif path and _of_numpy(path) == thing:
+                full = thing.ndim and is_uniform(thing)
+                how = f"full({thing.shape}, {thing.flat[0].item()}," if full else f"array({thing.tolist()},"
+                lines.append(f'{name} = np.{how} "{thing.dtype}")')
+            elif path and of_numpy(path) == thing:
                 if path == name:
                     imports.append(name)
                 else:
@@ -317,7 +346,7 @@ class Writer:
         return lines, given
 
 
-def _of_numpy(path: str) -> Any:
+def of_numpy(path: str) -> Any:
     """What NumPy has under a name such as `linalg.inv`, or None."""
     thing: Any = np
     for part in path.split("."):
@@ -325,15 +354,19 @@ def _of_numpy(path: str) -> Any:
     return thing
 
 
-def _tuple(texts: Iterable[str]) -> str:
+def commented(line: str, value: Value) -> str:
+    return f"{line:<60}  # {value.dtype} {value.shape}"
+
+
+def as_tuple(texts: Iterable[str]) -> str:
     return "(" + "".join(f"{text}, " for text in texts).rstrip(" ") + ")"
 
 
-def _arguments(texts: Iterable[str], options: dict[str, str]) -> str:
+def arguments(texts: Iterable[str], options: dict[str, str]) -> str:
     return ", ".join([*texts, *(f"{key}={text}" for key, text in options.items())])
 
 
-def _indented(lines: Iterable[str]) -> list[str]:
+def indented(lines: Iterable[str]) -> list[str]:
     return ["    " + line for line in lines]
 
 
@@ -341,25 +374,40 @@ class Parts(NamedTuple):
     """The values of a program, in order."""
 
     inputs: Sequence[Value]
+    names: Sequence[str]  # which the inputs shall have
     forward: Sequence[Value]
     outputs: Sequence[Value]
     draws: Sequence[Value]
     seeds: Sequence[Value]
     backward: Sequence[Value]
     gradients: Sequence[Value]
+    targets: Sequence[Value]  # the inputs that the gradients belong to
 
 
-def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str, Any]]:
-    """The source of a program, and what those of its global names stand for that it does not define."""
-    leaving = {*parts.outputs, *parts.draws, *parts.gradients}
+def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str, Any], list[str]]:
+    """The source of a program, what those of its global names stand for that it does not define, and its inputs."""
+    writer = Writer(threads)
+    for value, name in zip([*parts.inputs, *parts.seeds], [*parts.names, *["g"] * len(parts.seeds)], strict=True):
+        writer.local[value] = writer.new_name(name)
+    destinations = [writer.new_name(f"d_{writer.name(target)}") for target in parts.targets]
+    direct: dict[Value, str] = {}  # gradients that are written where they belong by the call that makes them
+    for value, name in zip(parts.gradients, destinations, strict=True):
+        if value in parts.backward and is_new(value) and takes_out(value):
+            direct.setdefault(value, name)
     forward, backward = grouped(parts.forward), grouped(parts.backward)
-    writer = Writer(Plan([*forward, *backward], leaving), leaving, threads)
-    for value in (*parts.inputs, *parts.seeds, *parts.gradients):
-        value.name = writer.new_name(value.name) if value.name and value.data is None else ""
+    plan = writer.plan = Plan([*forward, *backward], [*parts.outputs, *parts.draws, *parts.gradients], direct)
+    writer.local.update(plan.place)
     first, second = ([line for step in steps for line in writer.lines(step)] for steps in (forward, backward))
-    before = {*parts.inputs, *parts.forward}
-    used = [x for value in (*parts.backward, *parts.gradients) for x in (*value.operands(), value)]
-    saved = [value.name for value in dict.fromkeys(used) if value in before]
+    for value, name in zip(parts.gradients, destinations, strict=True):
+        if direct.get(value) != name:
+            second.append(f"{writer.function(np.copyto)}({name}, {writer.text(value)})")
+    saved: dict[str, None] = {}  # the names of what lies in no buffer
+    used = [operand for value in parts.backward for operand in value.operands()]
+    for value in [*used, *parts.gradients]:
+        while is_transpose(value):
+            value = value.args[0]
+        if value in {*parts.inputs, *parts.forward} and value not in plan.place:
+            saved[writer.name(value)] = None
     handed: set[Value] = set()
 
     def handing(value: Value) -> str:
@@ -368,25 +416,21 @@ def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str
         handed.add(value)
         return writer.text(value) if own else f"np.array({writer.text(value)})"
 
-    buffers = [f"b{i}" for i in range(len(writer.plan.buffers))]
-    unpacked = [f"{_tuple(buffers)} = buffers"] if buffers else []
-    answer = _tuple(map(handing, parts.outputs)), _tuple(map(writer.text, parts.draws)), _tuple(saved)
-    body = [f"def forward({_arguments(['buffers', *(value.name for value in parts.inputs)], {})}):"]
-    body += _indented([*unpacked, *first, f"return {', '.join(answer)}"])
+    answer = as_tuple(map(handing, parts.outputs)), as_tuple(map(writer.text, parts.draws)), as_tuple(saved)
+    buffers = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
+    body = [f"def forward({', '.join(['buffers', *map(writer.name, parts.inputs)])}):"]
+    body += indented([*buffers, *first, f"return {', '.join(answer)}"])
     if parts.gradients:
-        unpacked += [f"{_tuple(saved)} = saved"] if saved else []
-        answers = _tuple(map(handing, parts.gradients))
-        body += ["", "", f"def backward({_arguments(['buffers', 'saved', *(seed.name for seed in parts.seeds)], {})}):"]
-        body += _indented([*unpacked, *second, f"return {answers}"])
-    made = _indented(
-        f'np.empty({shape}, "{dtype}"),'.ljust(40) + f"  # b{i}" for i, (shape, dtype) in enumerate(writer.plan.buffers)
-    )
-    memory = ["def workspace():", *_indented(["return (", *made, ")"] if made else ["return ()"])]
-    head, given = writer.head()
-    comments = [f"# {name} is given: {_described(thing)}" for name, thing in given.items()]
+        given = ["buffers", "saved", *map(writer.name, parts.seeds), *destinations]
+        unpacked = [f"{as_tuple(saved)} = saved"] if saved else []
+        body += ["", "", f"def backward({', '.join(given)}):", *indented([*buffers, *unpacked, *second])]
+    made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {name}" for name, (shape, kind) in plan.buffers.items()]
+    memory = ["def workspace():", *indented(["return (", *indented(made), ")"] if made else ["return ()"])]
+    head, unknown = writer.head()
+    comments = [f"# {name} is given: {described(thing)}" for name, thing in unknown.items()]
     lines = [f'"""{title}"""', "", *head, *comments, "", "", *memory, "", "", *body]
-    return "\n".join(lines) + "\n", given
+    return "\n".join(lines) + "\n", unknown, list(map(writer.name, parts.inputs))
 
 
-def _described(thing: Any) -> str:
+def described(thing: Any) -> str:
     return f"{thing.dtype} {thing.shape}" if isinstance(thing, np.ndarray) else repr(thing)

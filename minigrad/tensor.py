@@ -26,7 +26,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from operator import attrgetter, getitem
 from typing import Any, NoReturn, TypeAlias
 
@@ -129,6 +129,15 @@ def observer() -> Any:
     return _observer.get() if watched else None
 
 
+_quiet = Context()
+_quiet.run(np.seterr, all="ignore")
+
+
+def quietly(function: Function, *args: Any) -> Any:
+    """Call a function that is NumPy's alone without warnings of nan and inf: np.errstate takes ten times as long."""
+    return _quiet.copy().run(function, *args)
+
+
 def no_grad(function: Function | None = None) -> Any:
     """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
 
@@ -178,6 +187,16 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = _NO_K
         if answer.base is not None:
             result.args = _owners(args, answer)
     result._time = _now()
+    if watched and (watching := _watcher.get()):
+        watching.called(result, function, args, kwargs)
+    return result
+
+
+def recorded(function: Function, args: Sequence[Any], kwargs: dict[str, Any], answer: Array) -> Tensor:
+    """The answer of a call that was made already, with its history."""
+    result = _new(Tensor)
+    result._data, result._grad, result._requires_grad, result._time = answer, None, True, _now()
+    result.function, result.args, result.kwargs, result._arrays = function, args, kwargs, ()
     if watched and (watching := _watcher.get()):
         watching.called(result, function, args, kwargs)
     return result
@@ -370,13 +389,16 @@ def numbers_of(x: Any) -> Any:
     return np.asarray(x)
 
 
+def mapped(change: Function, value: Any) -> Any:
+    """The same structure of lists, tuples and dicts, with what `change` makes of all else."""
+    if isinstance(value, (list, tuple)):
+        return type(value)([mapped(change, item) for item in value])
+    return {key: mapped(change, item) for key, item in value.items()} if isinstance(value, dict) else change(value)
+
+
 def plain(value: Any) -> Any:
     """The same structure of arguments with arrays for Tensors."""
-    if isinstance(value, Tensor):
-        return value.data
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(plain, value))
-    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return mapped(lambda x: x.data if isinstance(x, Tensor) else x, value)
 
 
 def touch(leaves: Sequence[Tensor]) -> None:
@@ -443,7 +465,7 @@ def backpropagate(
     # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.
     masked = again and (record or watcher())
     answers = {} if masked else _walk(nodes, root, gradient, targets, record, free=free and not again)
-    if masked or (again and any(map(_has_nan, answers.values()))):
+    if masked or (again and any(map(has_nan, answers.values()))):
         answers = _walk(list(again), root, gradient, targets, record, masks={root: np.ones(root.shape, bool)})
     if free:
         for node in again:
@@ -454,7 +476,7 @@ def backpropagate(
 def _chooses(node: Tensor) -> bool:
     """Whether a call may leave some numbers out."""
     if node.function is replayed:
-        return bool(node.kwargs.get("chooses", True))
+        return bool(getattr(node.kwargs["run"], "chooses", True))
     return node.function in choices or "where" in node.kwargs
 
 
@@ -487,8 +509,8 @@ def _walk(
             if g is None:
                 continue
             if function is replayed:
-                run, pull = kwargs["run"], kwargs.get("pull")
-                parts = pull(g) if pull and masks is None and not record else None
+                run = kwargs["run"]
+                parts = run.pull(g) if hasattr(run, "pull") and masks is None and not record else None
                 for argument, part in zip(args, parts or (), strict=False):
                     if part is not None and (wanted is None or argument in wanted):
                         gradients[argument] = gradients[argument] + part if argument in gradients else part
@@ -537,14 +559,15 @@ def _walk(
     return answers
 
 
-def replayed(*args: Any, run: Function, answer: Any, pull: Function | None = None, chooses: bool = True) -> Any:
-    """The answer of `run(*args)`, of which only the arguments are remembered: the walk runs it again.
+def replayed(*args: Any, run: Function) -> Any:
+    """`run(*args)`, of which only the arguments are remembered: the walk runs it again.
 
-    `run` records all that it does with the tracked Tensors among `args`, and works with no others that are tracked.
-    Where `pull(g)` returns the gradients of `args`, there is no need to; it may return None. `chooses` says whether
+    `run` records all that it does with the tracked Tensors among `args`, and works with no others that are tracked. It
+    may know more: `run.pull(g)` returns the gradients of `args` without running anything again, or None;
+    `run.deposit(answer)` adds them to the `.grad` of args that are leaves, or returns False; `run.chooses` says whether
     there may be branches in it that are not chosen.
     """
-    return answer
+    return run(*args)
 
 
 choices.add(replayed)  # for all that the graph shows
@@ -636,7 +659,7 @@ def _reached(
     return np.asarray(mask.any() & (other | ~zero))
 
 
-def _has_nan(g: Any) -> bool:
+def has_nan(g: Any) -> bool:
     flat = (g._data if isinstance(g, Tensor) else g).ravel("K")
     return math.isnan(np.dot(flat, flat))  # squares cannot cancel: nan comes from nan alone
 
@@ -668,6 +691,15 @@ _power = _operator(np.power)
 _POWERS: Mapping[Any, Function] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}  # as ndarray.__pow__ does
 
 
+class Cleared:
+    """The memory for a gradient that was cleared. It holds anything, and is filled with zeros when somebody looks."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+
 class Tensor:
     """An array plus the call that made it.
 
@@ -686,7 +718,7 @@ class Tensor:
 
     _arrays: Sequence[Any] | None  # what stands in `args`, with arrays for Tensors
     _data: Array
-    _grad: Array | None
+    _grad: Array | Cleared | None
     _requires_grad: bool
     _time: int
     function: Function | None
@@ -721,6 +753,8 @@ class Tensor:
                 f"the result of {name_of(self.function)} cannot be given other data: only leaves (inputs and "
                 "parameters) can. Make a new Tensor, or detach() this one first."
             )
+        if watching := observer():
+            watching.refuse(f"assigns to the data of a {self.dtype}{list(self.shape)} tensor")
         array = np.asarray(value, dtype=self._data.dtype)
         if array.shape != self._data.shape:
             raise ValueError(
@@ -739,7 +773,12 @@ class Tensor:
     @property
     def grad(self) -> Array | None:
         """The sum of the gradients of all backward() calls since it was cleared, or None."""
-        return self._grad
+        if watched and (watching := observer()):
+            watching.read(self)
+        if type(self._grad) is Cleared:
+            self._grad = self._grad.array
+            self._grad.fill(0)
+        return self._grad  # type: ignore[return-value]
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
@@ -803,12 +842,18 @@ class Tensor:
         `retain_graph=True` keeps the graph for another backward(). Raises RuntimeError where the tensor requires no
         gradient, the graph was freed or an argument has been changed since the forward pass; no `.grad` changes then.
         """
+        if watched and (watching := observer()):
+            watching.refuse("calls backward(), which would be done once and never again; return the loss instead")
         if not self._requires_grad:
             raise RuntimeError(
                 "backward() of a tensor that requires no gradient: nothing it was made of requires one, or it was made "
                 "inside no_grad() or detached. Give the inputs requires_grad=True."
             )
         if gradient is None:
+            run: Any = self.kwargs["run"] if self.function is replayed and self.args else None
+            if hasattr(run, "deposit") and run.deposit(self):
+                self.args = self.args if retain_graph else None
+                return
             if self._data.size != 1:
                 raise ValueError(
                     f"backward() starts at a single number, and this tensor has shape {self.shape}: reduce it first "
@@ -819,10 +864,14 @@ class Tensor:
         if gradient.shape != self._data.shape:
             raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {self.shape}.")
         for leaf, g in backpropagate(self, gradient, free=not retain_graph).items():
-            if leaf._grad is None:
-                leaf._grad = np.array(g)  # a copy: rules may hand the same array to several arguments
+            old: Any = leaf._grad
+            if old is None:
+                leaf._grad = np.array(g, leaf._data.dtype)  # a copy: rules may hand the same array to several arguments
+            elif type(old) is Cleared:
+                np.copyto(old.array, g)
+                leaf._grad = old.array
             else:
-                np.add(leaf._grad, g, out=leaf._grad)
+                np.add(old, g, out=old)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -855,6 +904,8 @@ class Tensor:
     # --------------------------------------------------------------------------------- Python's, in its order
 
     def __repr__(self) -> str:
+        if watching := observer():
+            return f"Tensor({self.dtype}{list(self.shape)}, {'traced' if watching.traced(self) else 'constant'})"
         numbers = np.array2string(self._data, separator=", ", prefix="Tensor(", suffix=")")
         dtype = "" if self._data.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self._data.dtype}"
         if self.function is not None:

@@ -7,6 +7,8 @@ like the others. Shapes and dtypes may be looked at.
 
 from __future__ import annotations
 
+import pickle
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,16 +18,27 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minigrad.debug import users_line
-from minigrad.tensor import Function, Tensor, choices, constants, explained, is_recording, name_of, observer, vjps
+from minigrad.tensor import (
+    Function,
+    Tensor,
+    choices,
+    constants,
+    explained,
+    is_recording,
+    mapped,
+    name_of,
+    observer,
+    vjps,
+)
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
 SHAPES = {
     *(np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.common_type, np.min_scalar_type),
     *(np.zeros_like, np.ones_like, np.empty_like, np.iscomplexobj, np.isrealobj),
     *(np.diag_indices_from, np.tril_indices_from, np.triu_indices_from, np.einsum_path),
-    *(np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory),
+    *(np.shares_memory, np.may_share_memory),
 }
-LENGTHS = {np.nonzero, np.flatnonzero, np.argwhere}  # how many numbers they return depends on numbers
+LOOKS = {np.nonzero, np.flatnonzero, np.argwhere, np.array_repr, np.array_str, np.array2string}
 
 _draws: ContextVar[Iterator[Any] | None] = ContextVar("draws", default=None)
 
@@ -35,15 +48,23 @@ class TraceError(TypeError):
 
 
 class Trace:
-    """The observer of one run of a function, whose calls hang together by `(function, args, kwargs)` as ever."""
+    """The observer of one run of a function, whose calls hang together by `(function, args, kwargs)` as ever.
 
-    def __init__(self) -> None:
+    The arrays that it meets stand as Tensors in the calls, so that they are read afresh in every run of the program,
+    on the way back too. Those of them that are looked at are `frozen`: the program is for their numbers alone.
+    """
+
+    def __init__(self, generators: Iterable[tuple[str, Any]] = ()) -> None:
         self.begin = Tensor(0.0)._time
         self.arrays: set[Tensor] = set()  # Tensors that stand for plain arrays
-        self.modes: list[tuple[Any, bool]] = []  # modules whose mode was looked at, and what it was
+        self.given: dict[int, Tensor] = {}  # those of them that are no arguments, by the id of the array
+        self.frozen: dict[Tensor, None] = {}
         self.walked = self.chose = False  # whether it has gradients in it, and choices
         self.draws: list[Tensor] = []
-        self.states: dict[Any, Any] = {}  # of the generators before they were drawn from
+        modules = [(name, sys.modules[name]) for name in ("random", "numpy.random") if name in sys.modules]
+        self.generators = {generator: name for name, generator in [*modules, *generators]}
+        self.before = {generator: state_of(generator) for generator in self.generators}
+        self.after: dict[Any, Any] = {}  # the states of those that were drawn from by `draw`
 
     def variable(self, array: Any, requires_grad: bool, is_array: bool) -> Tensor:
         """A Tensor that stands for an input."""
@@ -53,25 +74,38 @@ class Trace:
             self.arrays.add(tensor)
         return tensor
 
+    def standing(self, x: Any) -> Any:
+        """The Tensor that stands for an array; what only the rules know is a constant."""
+        if isinstance(x, np.ndarray):
+            if id(x) not in self.given:
+                self.given[id(x)] = Tensor(x) if self.walked else self.variable(x, False, True)
+            return self.given[id(x)]
+        return x
+
     def traced(self, tensor: Tensor) -> bool:
         """Whether its numbers may differ from run to run: those of inputs, parameters, and what is made of them do."""
         return tensor.function is not None or tensor._time <= self.begin
 
+    def belongs(self, thing: Any) -> bool:
+        """Whether a thing is a Tensor that has to do with this run alone."""
+        return isinstance(thing, Tensor) and thing._time >= self.begin and self.traced(thing)
+
     def call(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function of the tables, and record it when it has to do with what is traced."""
+        if function not in SHAPES:
+            args, kwargs = mapped(self.standing, tuple(args)), mapped(self.standing, kwargs)
         values, options = numbers(args), numbers(kwargs)
         if function in SHAPES:
             return function(*values, **options)
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         of_inputs = list(filter(self.traced, tensors))
-        if function in LENGTHS or (function is getitem and any(t.dtype == bool for t in tensors[1:])):
-            if of_inputs:
-                self.refuse(f"calls {name_of(function)}, which returns as many numbers as it finds")
+        masks = [tensor for tensor in tensors[1:] if tensor.dtype == bool] if function is getitem else []
+        for tensor in tensors if function in LOOKS else masks:
+            self.read(tensor, f"calls {name_of(function)}, which returns as many numbers as it finds")
+        if function in LOOKS:
             return function(*values, **options)
-        if function is draw and (bits := getattr(getattr(args[0], "__self__", None), "bit_generator", None)):
-            self.states.setdefault(bits, bits.state)
         try:
-            answer = function(*values, **options) if function is not draw else args[0](*values[1:], **options)
+            answer = function(*values, **options) if function is not draw else self.drawn(*values, **options)
         except (TypeError, ValueError, IndexError) as error:
             raise explained(error, function, args) from error
         result = Tensor(answer)
@@ -81,7 +115,7 @@ class Trace:
         self.chose = self.chose or function in choices or "where" in kwargs
         if of_inputs or tracked or function is draw:
             result._requires_grad = tracked and result.dtype.kind == "f"
-            result.function, result.args, result.kwargs, result._arrays = function, tuple(args), kwargs, values
+            result.function, result.args, result.kwargs, result._arrays = function, args, kwargs, values
             if function in constants or self.arrays.issuperset(of_inputs):
                 self.arrays.add(result)
         return result
@@ -92,10 +126,23 @@ class Trace:
         answer._requires_grad = False
         return answer
 
-    def read(self, tensor: Tensor) -> None:
-        """Somebody wants to look at numbers."""
-        if self.traced(tensor):
-            self.refuse(f"looks at the numbers of a {tensor.dtype}{list(tensor.shape)} tensor")
+    def read(self, tensor: Tensor, how: str = "") -> None:
+        """Somebody wants to look at numbers, which only arrays that are no arguments allow."""
+        if not self.traced(tensor):
+            return
+        found, stack = {tensor}, [tensor]
+        while stack:
+            node = stack.pop()
+            if node.function is None and self.traced(node):
+                if self.given.get(id(node._data)) is not node:
+                    self.refuse(how or f"looks at the numbers of a {tensor.dtype}{list(tensor.shape)} tensor")
+                self.frozen[node] = None
+            if node.function is draw:
+                self.refuse(how or "looks at random numbers")
+            for leaf in leaves((node.args, node.kwargs)):
+                if isinstance(leaf, Tensor) and leaf not in found:
+                    found.add(leaf)
+                    stack.append(leaf)
 
     def refuse(self, what: str) -> NoReturn:
         """Raise an error that names the user's own line."""
@@ -104,14 +151,51 @@ class Trace:
             "values with np.where(condition, a, b), take numbers outside of it, or leave it uncompiled."
         )
 
-    def restore(self) -> None:
-        """Put the random generators back to where they were: the first run of the program draws first."""
-        for bits, state in self.states.items():
-            bits.state = state
+    def drawn(self, function: Function, *args: Any, **kwargs: Any) -> Any:
+        """What a method of a generator of random numbers draws."""
+        generator = getattr(function, "__self__", None)
+        if generator is None:
+            return function(*args, **kwargs)
+        now = state_of(generator)
+        undisturbed = same(now, self.after.get(generator, self.before.setdefault(generator, now)))
+        answer = function(*args, **kwargs)
+        if undisturbed:  # else it is found out in the end
+            self.after[generator] = state_of(generator)
+        return answer
 
-    def looked_at(self, module: Any, mode: bool) -> None:
-        """A module's mode was looked at, so that the program is for this mode alone."""
-        self.modes.append((module, mode))
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: object, traceback: object) -> None:
+        """Put the generators back to where they were, as the first run of the program draws first."""
+        for generator, before in self.before.items():
+            now = state_of(generator)
+            put_back(generator, before)
+            if kind is None and not same(now, self.after.get(generator, before)):
+                raise TraceError(
+                    f"the function draws from {self.generators.get(generator, 'a generator')!r}, which a program would "
+                    "not do again: give it the random numbers as an argument, or use nn.Dropout."
+                )
+
+
+def state_of(generator: Any) -> Any:
+    """The state of a generator of random numbers, of NumPy's or Python's, or of a module that has one."""
+    if hasattr(generator, "get_state"):
+        return generator.get_state(legacy=False)
+    return generator.getstate() if hasattr(generator, "getstate") else generator.bit_generator.state
+
+
+def put_back(generator: Any, state: Any) -> None:
+    if hasattr(generator, "set_state"):
+        generator.set_state(state)
+    elif hasattr(generator, "setstate"):
+        generator.setstate(state)
+    else:
+        generator.bit_generator.state = state
+
+
+def same(state: Any, other: Any) -> bool:
+    return pickle.dumps(state) == pickle.dumps(other)
 
 
 def current() -> Trace | None:
@@ -140,11 +224,7 @@ def drawing_again(draws: Iterable[Any]) -> Iterator[None]:
 
 def numbers(value: Any) -> Any:
     """The same structure of arguments with arrays for Tensors."""
-    if isinstance(value, Tensor):
-        return value._data
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(numbers, value))
-    return {key: numbers(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return mapped(lambda x: x._data if isinstance(x, Tensor) else x, value)
 
 
 def leaves(value: Any) -> Iterator[Any]:

@@ -23,9 +23,11 @@ from minigrad.tensor import (
     as_array,
     backpropagate,
     call,
+    is_recording,
     name_of,
     numbers_of,
     observer,
+    recorded,
     recording,
     replayed,
 )
@@ -213,9 +215,9 @@ def checkpoint(f: Function) -> Function:
         if not isinstance(answer, Tensor):
             return answer
         outside = _closed_over(answer, set(inputs), start)
-        return call(
-            replayed, [*(leaves[i] for i in tracked), *outside], {"run": run, "answer": answer.data, "pull": None}
-        )
+        if not (is_recording() and (tracked or outside)):
+            return answer.detach()
+        return recorded(replayed, [*(leaves[i] for i in tracked), *outside], {"run": run}, answer.data)
 
     return wrapper
 

@@ -38,7 +38,7 @@ def weighted(f: Callable[..., Any]) -> Callable[..., Any]:
     def total(*args: Any) -> Any:
         answers = f(*args)
         answers = answers if isinstance(answers, (list, tuple)) else [answers]
-        parts = [np.sum(np.cos(np.arange(np.size(a)).reshape(np.shape(a))) * a) for a in answers]
+        parts = [np.ravel(a) @ np.cos(np.arange(np.size(a))) for a in answers]
         return sum(parts[1:], parts[0])
 
     return total
@@ -52,7 +52,11 @@ def run(f: Callable[..., Any], args: list[Any]) -> tuple[np.ndarray, list[np.nda
 
 
 def assert_same(f: Callable[..., Any], args: list[Any], rounding: float = 16) -> None:
-    """Value and gradients of a compiled function equal the eager ones, in the first call and in the next."""
+    """Value and gradients of a compiled function equal the eager ones, in the first call and in the next.
+
+    They may differ by some roundings of the coarsest dtype that takes part, since sums are done in another order.
+    """
+    eps = max((np.finfo(a.dtype).eps for a in args if a.dtype.kind == "f"), default=0)
     compiled = mg.compile(f)
     with np.errstate(all="ignore"):
         for scale in (1, 1.01):
@@ -63,7 +67,7 @@ def assert_same(f: Callable[..., Any], args: list[Any], rounding: float = 16) ->
                     assert a is b
                     continue
                 assert a.dtype == b.dtype
-                tolerance = rounding * np.finfo(b.dtype).eps
+                tolerance = rounding * max(eps, np.finfo(b.dtype).eps)
                 scale = np.max(np.abs(b), initial=1)  # of the numbers that are added up
                 np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale)
 
@@ -457,8 +461,8 @@ def test_the_source_speaks_of_arguments_and_parameters() -> None:
     source = compiled.source
     assert source.startswith('"""loss(images, wanted)"""')
     assert "def forward(buffers, images, wanted, model_0_weight, model_0_bias):" in source
-    assert re.search(r"= dot\(images, model_0_weight\.T, out=b0\) +# float32 \(8, 2\)\n", source)
-    assert "def backward(buffers, saved):" in source
+    assert re.search(r"    dot\(images, model_0_weight\.T, b0\) +# float32 \(8, 2\)\n", source)
+    assert "def backward(buffers, saved, d_model_0_weight, d_model_0_bias):" in source
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # it is complete: nothing in it needs minigrad
     outputs, _, _ = namespace["forward"](namespace["workspace"](), X, Y, *(p.data for p in model.parameters()))

@@ -16,7 +16,7 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
     """The names of all that the program of `f` calls, in order."""
     compiled = mg.compile(f)
     np.testing.assert_array_equal(compiled(*args), f(*args))
-    return re.findall(r"^ +v\d+ = (\w+)\(", compiled.source, re.MULTILINE)
+    return re.findall(r"^    (?:t\d+ = )?(\w+)\(", compiled.source, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
         (lambda x: (np.sin(x), np.cos(x))[0], ["sin"]),
         # it is there already
         (lambda x: np.sin(x) * np.sin(x), ["sin", "multiply"]),
-        (lambda x: np.sum(x, axis=0) + np.sum(x, axis=0), ["add_reduce", "multiply"]),
-        (lambda x: np.sum(x, axis=0) + np.sum(x, axis=1)[:2].sum(), ["add_reduce", "add_reduce", "add_reduce", "add"]),
+        (lambda x: np.sum(x, axis=1) + np.sum(x, axis=1), ["add_reduce", "multiply"]),
+        (lambda x: np.sum(x, axis=-1) + np.sum(x, axis=1)[:2].sum(), ["add_reduce", "add_reduce", "add_reduce", "add"]),
         (lambda x: np.sin(x) + np.sin(x * 2), ["sin", "multiply", "sin", "add"]),
         # a constant
         (lambda x: x * np.exp(mg.Tensor(0.0)) * np.sqrt(4), ["multiply"]),
@@ -55,8 +55,13 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
         (lambda x: 0.5 * (x * 3), ["multiply"]),
         (lambda x: 3.0 * (x * 0.1), ["multiply", "multiply"]),  # not to the last bit
         (lambda x: 2 * (x + x), ["multiply"]),
+        # sums as products
+        (lambda x: np.sum(x, axis=0) + np.sum(x, axis=0), ["dot", "multiply"]),
+        (lambda x: np.sum(x**2) + np.sum(x * x[::-1]), ["vdot", "vdot", "add"]),
+        (lambda x: np.sum(x * x[0]), ["multiply", "add_reduce"]),
+        (lambda x: np.sum(x.astype(int), axis=0), ["add_reduce"]),
         # broadcast where it is used
-        (lambda x: x * np.broadcast_to(np.sum(x, axis=0), (2, 3)), ["add_reduce", "multiply"]),
+        (lambda x: x * np.broadcast_to(np.sum(x, axis=0), (2, 3)), ["dot", "multiply"]),
         (lambda x: np.sin(np.broadcast_to(x[0], (2, 3))), ["broadcast_to", "sin"]),
         (lambda x: np.broadcast_to(x[0], (2, 3)) * np.broadcast_to(x[1], (2, 3)), ["broadcast_to", "multiply"]),
     ],
@@ -74,4 +79,4 @@ def test_draws_are_never_shared() -> None:
     layer = mg.nn.Dropout(0.5, rng=np.random.default_rng(0))
     compiled = mg.compile(lambda x: layer(x) + layer(x))
     compiled(A)
-    assert len(set(re.findall(r"(v\d+) = random", compiled.source))) == 2
+    assert len(set(re.findall(r"(t\d+) = random", compiled.source))) == 2

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from minigrad.tensor import as_array, constant, numbers_of
+from minigrad.trace import current
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -21,9 +22,14 @@ Reduction: TypeAlias = Literal["mean", "sum", "none"]
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent, (exp(2x) - 1) / (exp(2x) + 1), within 4 ulp for every finite `x`.
 
+    A compiled program calls it by NumPy's name for it, whose derivative (1 - tanh) * (1 + tanh) is off by a rounding of
+    1 where it is small itself; the composition's own is right in the tails, too.
+
     >>> tanh(np.array([-1000.0, 0.0, 0.5]))
     array([-1.        ,  0.        ,  0.46211716])
     """
+    if current():
+        return np.tanh(x)
     side = _side(x)
     with np.errstate(over="ignore"):  # the double of the largest numbers is infinite, and that is as good
         t = np.expm1(x * (side + side))

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.tensor import Array, Tensor, no_grad, observer
+from minigrad.tensor import Array, Tensor, no_grad
 
 Self = TypeVar("Self", bound="Module")
 
@@ -34,6 +34,8 @@ def walk(obj: Any) -> Iterator[tuple[str, Any]]:
     stack = [("", obj)]
     while stack:
         name, item = stack.pop()
+        if "__wrapped__" in getattr(item, "__dict__", ()) and not isinstance(item, FunctionType):
+            item = item.__wrapped__  # of a layer that was compiled
         if id(item) in seen:
             continue
         seen.add(id(item))
@@ -114,18 +116,7 @@ class Module:
     there; nothing is registered. The state, which is saved and loaded, is all tensors found there, the frozen ones too.
     """
 
-    _training = True
-
-    @property
-    def training(self) -> bool:
-        """Whether the module is in training mode; see `train` and `eval`."""
-        if watching := observer():
-            watching.looked_at(self, self._training)
-        return self._training
-
-    @training.setter
-    def training(self, mode: bool) -> None:
-        self._training = mode
+    training = True  # or evaluation mode; see `train` and `eval`
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
@@ -185,7 +176,7 @@ class Module:
         lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
         if lines:
             return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
-        options = {k: v for k, v in vars(self).items() if k != "_training" and isinstance(v, (bool, int, float, str))}
+        options = {k: v for k, v in vars(self).items() if k != "training" and isinstance(v, (bool, int, float, str))}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
     def summary(self, input_shape: int | tuple[int, ...]) -> str:

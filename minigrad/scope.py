@@ -1,0 +1,232 @@
+"""What a function finds outside of itself, and whether that is still what it was.
+
+A program that was written for a function is right as long as everything its code looks up is the same: variables of
+enclosing functions and modules, attributes of objects and classes, items of lists and dicts. Only what the code names
+is looked at, so that a counter which somebody else keeps in the same object is no change.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import io
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import is_
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from minigrad.tensor import Array, Tensor
+
+LIBRARIES = {"minigrad", "numpy", *sys.stdlib_module_names}  # whose variables do not change
+CONSTANTS = (bool, int, float, complex, str, bytes, np.generic, type(None))  # equal when their numbers are
+WRITING = {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__setitem__"}
+LIMIT = 10_000  # things that are looked at; what a function reaches first comes first
+
+
+class Scope:
+    """All that a function finds, each thing with a name like `model.0.weight`; it starts with some `roots`."""
+
+    def __init__(self, roots: Mapping[str, Any]) -> None:
+        self.names: list[str] = []  # of variables
+        self.looks: list[Callable[[], Any]] = []  # how to look at each
+        self.containers: list[tuple[str, Any]] = []  # lists and the like, of which every item counts
+        self.tensors: dict[int, str] = {}  # the names of Tensors, by id
+        self.arrays: list[tuple[str, Array]] = []
+        self.generators: list[tuple[str, Any]] = []  # of random numbers
+        self.iterators: list[str] = []
+        self.code_names, self.stored = {"forward", "__wrapped__"}, set[str]()
+        self.namespaces: list[tuple[str, Namespace]] = []
+        self.watched: set[Any] = set()
+        seen: dict[int, Any] = {}
+        self.queue = list(roots.items())
+        while self.queue:
+            for name, thing in self.queue:  # which grows on the way
+                if id(thing) not in seen and len(seen) < LIMIT:
+                    seen[id(thing)] = thing
+                    self.visit(name, thing)
+            self.queue = []
+            for prefix, space in self.namespaces:
+                for key in space.keys(self.code_names, self.stored):
+                    self.watch(f"{prefix}{key}", (id(space), key), space.look(key))
+        self.numbers = [array.copy() for _, array in self.arrays]
+        self.remember()
+
+    def watch(self, name: str, key: Any, look: Callable[[], Any]) -> None:
+        """Look at a variable now and later."""
+        thing = look()
+        if key in self.watched or (isinstance(thing, ModuleType) and is_library(thing)):
+            return
+        self.watched.add(key)
+        self.names.append(name)
+        self.looks.append(look)
+        self.queue.append((name, thing))
+
+    def visit(self, name: str, thing: Any) -> None:
+        """Find out what a thing leads to."""
+        prefix = f"{name}." if name else ""
+        if isinstance(thing, Tensor):
+            self.tensors[id(thing)] = name
+        elif isinstance(thing, np.ndarray):
+            self.arrays.append((name, thing))
+        elif isinstance(thing, FunctionType):
+            self.function(prefix, thing)
+        elif isinstance(thing, (staticmethod, classmethod, MethodType)):
+            self.queue += [(name, thing.__func__), (name, getattr(thing, "__self__", None))]
+        elif isinstance(thing, property):
+            self.queue.append((name, thing.fget))
+        elif isinstance(thing, functools.partial):
+            self.queue += [(name, thing.func), *((f"{prefix}{key}", x) for key, x in enumerate(thing.args))]
+            self.queue += [(f"{prefix}{key}", x) for key, x in thing.keywords.items()]
+        elif isinstance(thing, (ModuleType, type)):
+            self.queue += [("", base) for base in getattr(thing, "__bases__", ())]
+            if not is_library(thing):
+                self.namespaces.append((prefix, Namespace(thing)))
+            elif isinstance(thing, type):  # for the names of attributes in the code of layers
+                self.queue += [("", vars(thing)[key]) for key in ("forward", "__call__") if key in vars(thing)]
+        elif isinstance(thing, random.SystemRandom) or (
+            isinstance(thing, Iterator) and not isinstance(thing, io.IOBase)
+        ):
+            self.iterators.append(name)
+        elif isinstance(thing, random.Random) or hasattr(type(thing), "_bit_generator"):
+            self.generators.append((name, thing))
+        elif not isinstance(thing, CONSTANTS):
+            self.object(name, prefix, thing)
+
+    def function(self, prefix: str, function: FunctionType) -> None:
+        code, given = function.__code__, function.__defaults__ or ()
+        names, stored = names_of(code)
+        self.code_names |= names
+        self.stored |= stored
+        for key, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            self.watch(key, id(cell), functools.partial(getattr, cell, "cell_contents", None))
+        self.queue += zip(code.co_varnames[code.co_argcount - len(given) :], given, strict=False)
+        self.queue += (function.__kwdefaults__ or {}).items()
+        if function.__globals__.get("__name__", "").partition(".")[0] not in LIBRARIES:
+            self.namespaces.append(("", Namespace(function.__globals__, names)))
+            self.namespaces.append((prefix, Namespace(function)))
+
+    def object(self, name: str, prefix: str, thing: Any) -> None:
+        if "__wrapped__" in getattr(thing, "__dict__", ()):  # a function that was compiled, for one
+            self.queue.append((name, thing.__wrapped__))
+            return
+        if isinstance(thing, dict):
+            self.containers.append((name, thing.values()))
+        if isinstance(thing, (list, tuple, set, dict)):
+            self.containers.append((name, thing))
+            items = thing.items() if isinstance(thing, dict) else enumerate(thing)
+            self.queue += [(f"{prefix}{key}", item) for key, item in items]
+        self.queue += [(name, type(thing)), (name, getattr(thing, "__self__", None))]  # also of built-in methods
+        self.namespaces.append((prefix, Namespace(thing)))
+
+    def remember(self) -> None:
+        """From now on, what is found now is what it was."""
+        self.then, self.items_then = self.now(), [list(items) for _, items in self.containers]
+
+    def now(self) -> list[Any]:
+        """What is found at this moment."""
+        now = [look() for look in self.looks]
+        for _, items in self.containers:
+            now += items
+        return now
+
+    def changed(self) -> str | None:
+        """The name of a variable that is not what it was, or None."""
+        now, then = self.now(), self.then
+        if len(now) == len(then) and all(map(is_, now, then)):
+            return None
+        for name, a, b in zip(self.names, now, then, strict=False):
+            if not are_equal(a, b):
+                return name
+        for (name, items), before in zip(self.containers, self.items_then, strict=True):
+            if len(items) != len(before) or not all(map(are_equal, items, before)):
+                return name
+        self.remember()
+        return None
+
+    def written(self) -> str | None:
+        """The name of an array whose numbers are not what they were when this was made, or None."""
+        pairs = zip(self.arrays, self.numbers, strict=True)
+        return next((name for (name, array), numbers in pairs if not same_numbers(array, numbers)), None)
+
+    def name_of(self, tensor: Tensor) -> str:
+        """The name of a Tensor, or of the array that it stands for or is a view of."""
+        owner = owner_of(tensor._data)
+        names = (name for name, array in self.arrays if owner_of(array) is owner)
+        return self.tensors.get(id(tensor)) or next(names, "given")
+
+    def unmet(self, met: Iterable[Array]) -> list[Array]:
+        """The arrays of which none of those that were met is a part."""
+        owners = {id(owner_of(array)) for array in met}
+        return [array for _, array in self.arrays if id(owner_of(array)) not in owners]
+
+
+class Namespace:
+    """The names that a thing holds, and may yet get in place of those that its class or base classes hold."""
+
+    def __init__(self, owner: Any, only: set[str] | None = None) -> None:
+        self.owner, self.only = owner, only
+        self.own = owner if isinstance(owner, dict) else getattr(owner, "__dict__", {})
+        self.kind = owner if isinstance(owner, type) else type(owner)
+        slots = (slot for kind in self.kind.__mro__ for slot in vars(kind).get("__slots__", ()))
+        self.slots = set() if isinstance(owner, (type, dict)) else {*slots}
+
+    def look(self, name: str) -> Callable[[], Any]:
+        """What finds out what is under a name, None where nothing is."""
+        in_slot = name in self.slots
+        return functools.partial(getattr, self.owner, name, None) if in_slot else functools.partial(self.own.get, name)
+
+    def keys(self, names: set[str], stored: set[str]) -> list[str]:
+        """Those of the names of code that may be looked up here, and those that code stores."""
+        if self.only is not None:
+            names, stored = self.only, stored & self.only
+        if isinstance(self.owner, type):
+            special = {key for key, value in self.own.items() if key[:2] == "__" and isinstance(value, FunctionType)}
+            return [key for key in names | special - WRITING if hasattr(self.owner, key)]
+        found = [key for key in names if key in self.own or key in self.slots]
+        inherited = [] if isinstance(self.owner, dict) else [key for key in names if is_variable(self.kind, key)]
+        return [*found, *inherited, *stored]
+
+
+def is_variable(kind: type, name: str) -> bool:
+    """Whether a class has a number or the like under a name, which its objects may have, too."""
+    default = getattr(kind, name, None) if name[:2] != "__" else None
+    return default is not None and not callable(default) and not hasattr(default, "__get__")
+
+
+def are_equal(a: Any, b: Any) -> bool:
+    """Whether two things are one, or the same number or text, as which 0.0 and -0.0, or 1 and True, are not."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(are_equal, a, b))
+    return a is b or (type(a) is type(b) and isinstance(a, CONSTANTS) and repr(a) == repr(b))
+
+
+def same_numbers(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def owner_of(array: Array) -> Array:
+    """The array whose memory it is."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def is_library(thing: Any) -> bool:
+    module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    return str(module).partition(".")[0] in LIBRARIES
+
+
+def names_of(code: CodeType) -> tuple[set[str], set[str]]:
+    """The global names and attributes that a function mentions, and those that it stores; with functions in it."""
+    found, stored = set(code.co_names), set[str]()
+    stored.update(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_ATTR", "STORE_GLOBAL"))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names, more = names_of(constant)
+            found |= names
+            stored |= more
+    return found, stored
