@@ -42,9 +42,9 @@ def backward_propagation(parameters: list[Any], x: Any, y: Any) -> list[Any]:
 
 
 def network(seed: int) -> nn.Sequential:
-    """The layers, with NumPy's own tanh: its derivative is one line, as on paper, while nn.Tanh is composed."""
+    """The layers; `nn.Tanh` is a composition, which a program calls by NumPy's name for it."""
     rng = np.random.default_rng(seed)
-    return nn.Sequential(nn.Linear(2, 3, rng=rng), np.tanh, nn.Linear(3, 1, rng=rng), np.tanh)
+    return nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Tanh(), nn.Linear(3, 1, rng=rng), nn.Tanh())
 
 
 def loss_of(model: nn.Sequential) -> Callable[..., Any]:

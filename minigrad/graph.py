@@ -67,8 +67,9 @@ class Graph:
         inside = lambda x: self.values[x] if isinstance(x, Tensor) else x
         return self.make(tensor, tensor.function, mapped(inside, tensor.args), mapped(inside, tensor.kwargs))
 
-    def constant(self, data: Array) -> Value:
-        if data.size > SMALL and not any(data.strides):  # one number, broadcast
+    def constant(self, data: Array, whole: bool = False) -> Value:
+        """The value of an array that is always the same; of one number, broadcast, unless it is needed `whole`."""
+        if data.size > SMALL and not whole and is_uniform(data):
             return self.make(data, np.broadcast_to, (self.constant(np.array(data.flat[0])), data.shape), {})
         small = data.size <= SMALL or is_uniform(data)
         key = (data.shape, data.dtype.str, data.ravel()[:SMALL].tobytes()) if small else id(data)
@@ -120,6 +121,8 @@ SHORT = 2**12  # elements of a sum that is a product of vectors
 
 def is_uniform(data: Array) -> bool:
     """Whether all elements are one number, to the last bit."""
+    if data.size and not any(data.strides):
+        return True
     return data.size > 0 and data.tobytes() == data.flat[0].tobytes() * data.size
 
 
@@ -223,8 +226,10 @@ def two_factors(graph: Graph, value: Value) -> Any:
         if _number(factor) is not None and _made_by(product, np.multiply) and product.dtype == value.dtype:
             for other, x in (product.args, product.args[::-1]):
                 a, b = _number(factor), _number(other)
-                if b is not None and 0.5 in (abs(math.frexp(a)[0]), abs(math.frexp(b)[0])) and isinstance(x, Value):
-                    if not 2**-9 < abs(a * b) < 2**9:  # what lies between may be too large or too small
+                powers = b is not None and 0.5 in (abs(math.frexp(a)[0]), abs(math.frexp(b)[0]))
+                if powers and isinstance(x, Value) and x.dtype.kind == "f":
+                    limit = float(np.finfo(value.dtype).max) ** 0.5
+                    if not 1 / limit < abs(a * b) < limit:  # what lies between may be too large or too small
                         return None
                     scale = np.asarray(a, value.dtype) * np.asarray(b, value.dtype)
                     return graph.make(value, np.multiply, (x, graph.constant(np.asarray(scale))), {})
@@ -238,7 +243,7 @@ def sum_of_products(graph: Graph, value: Value) -> Any:
     if set(value.kwargs) != {"axis"} or x.dtype.char not in "fd" or x.dtype != value.dtype:
         return None
     if axis in (0, (0,)) and len(x.shape) == 2 and 0 < x.shape[0] <= SHORT:
-        return graph.make(value, np.dot, (graph.constant(np.ones(x.shape[0], x.dtype)), x), {})
+        return graph.make(value, np.dot, (graph.constant(np.ones(x.shape[0], x.dtype), whole=True), x), {})
     if axis is None and math.prod(x.shape) <= SHORT and x.function in (np.square, np.multiply):
         y, z = x.args * 2 if x.function is np.square else x.args
         if all(isinstance(part, Value) and (part.shape, part.dtype) == (x.shape, x.dtype) for part in (y, z)):

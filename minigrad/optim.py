@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from minigrad.nn.module import fitting_arrays
-from minigrad.tensor import Array, Cleared, Tensor, observer, touch
+from minigrad.tensor import Array, Cleared, Tensor, observer, quietly, touch
 
 Schedule = Callable[[int], float]
+CHUNK = 2**15  # elements that are moved at a time, to need less memory in between
 
 
 class Flat:
@@ -95,24 +96,32 @@ class Optimizer:
         if watching := observer():
             watching.refuse("steps an optimizer")
         self.steps += 1
+        ours = type(self).update.__module__ == __name__  # which work element by element
         for flat, memory in zip(self.flats, self.memory, strict=True):
             flat.gather()
-            g = flat.grad
-            with np.errstate(over="ignore", invalid="ignore"):  # a diverged parameter shows in the loss
-                if self.weight_decay:
-                    g = self.decayed(flat)
-                self.update(flat.data, g, np.empty_like(g), **memory)  # scratch, made anew: kept, it adds to the peak
+            if flat.data.size <= CHUNK or not ours:
+                self.move(flat.data, flat.grad, memory)
+            else:
+                for start in range(0, flat.data.size, CHUNK):
+                    part = slice(start, start + CHUNK)
+                    self.move(flat.data[part], flat.grad[part], {slot: x[part] for slot, x in memory.items()})
             touch(flat.parameters)
 
-    def decayed(self, flat: Flat) -> Array:
+    def move(self, data: Array, g: Array, memory: dict[str, Array]) -> None:
+        """Change some of the parameters by their gradient; where one diverges, it shows in the loss."""
+        if self.weight_decay:
+            g = quietly(self.decayed, data, g)
+        quietly(self.update, data, g, np.empty_like(g), **memory)
+
+    def decayed(self, data: Array, g: Array) -> Array:
         """The gradient with the decay of the weights in it."""
-        return flat.grad + self.weight_decay * flat.data
+        return g + self.weight_decay * data
 
     def update(self, data: Array, g: Array, scratch: Array, *args: Any, **memory: Any) -> None:
         """Change the vector `data` in place by its gradient `g`: this is what an optimizer defines.
 
         All are 1-d, of one length and dtype. `scratch` may be overwritten, `g` may not. `memory` are the vectors named
-        in `slots`, zero at first; `self.steps` counts from 1.
+        in `slots`, zero at first; `self.steps` counts from 1. NumPy warns of nothing here.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method update(self, data, g, scratch, **slots)")
 
@@ -257,9 +266,9 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def decayed(self, flat: Flat) -> Array:
-        flat.data *= 1 - self.lr * self.weight_decay
-        return flat.grad
+    def decayed(self, data: Array, g: Array) -> Array:
+        data *= 1 - self.lr * self.weight_decay
+        return g
 
 
 def _average(mean: Array, value: Array, weight: float, scratch: Array) -> None:

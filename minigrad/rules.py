@@ -181,7 +181,7 @@ def turn(y, x):
 
 def lag(x, y, ans, tie):
     """x - ans, for the answer of logaddexp; infinities, which have no difference, win, lose or tie."""
-    return np.where(np.isinf(ans), np.where(x == y, tie, np.where(x == ans, 0, -np.inf)), x - ans)
+    return np.where(x == ans, np.where(x == y, ans.dtype.type(tie), 0), x - ans)
 
 
 def share(g, wins, loses):

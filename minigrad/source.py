@@ -91,8 +91,9 @@ def is_total(value: Value) -> bool:
 
 
 def is_large(value: Value) -> bool:
-    """Whether the call is one of a ufunc on more than fits the cache, and so worth a block."""
-    return in_place(value) and takes_out(value) and value.shape[:1] > (1,) and math.prod(value.shape) >= LARGE
+    """Whether the call works element by element on more than fits the cache, and so is worth a block."""
+    works = takes_out(value) if in_place(value) else value.function is np.where and len(value.args) == 3
+    return works and value.shape[:1] > (1,) and math.prod(value.shape) >= LARGE
 
 
 LARGE, ROUND = 2**17, 2**14  # elements of an array that is worth a block, and of the part that is done in one go
@@ -155,7 +156,9 @@ class Plan:
             dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
             for value in results(step):
                 kind = value.shape, value.dtype
-                if not takes_out(value) or value in leaving or (isinstance(step, Block) and last[value] == i):
+                if value in leaving or not (step is not value or takes_out(value)):
+                    continue
+                if step is not value and last[value] == i:  # inside of a block
                     continue
                 here = [x for x in dying if (x.shape, x.dtype) == kind] if step is value and in_place(value) else []
                 if here:
@@ -176,13 +179,12 @@ def results(step: Value | Block) -> list[Value]:
     return step.values if isinstance(step, Block) else [step]
 
 
-def in_chunks(work: Function, length: int, threads: int) -> list[Any]:
-    """What work(start, stop) returns for parts of a range, added up; the parts are done at once, on so many threads."""
-    ends = [length * k // threads for k in range(threads + 1)]
+def in_threads(work: Function, starts: Iterable[int], threads: int) -> None:
+    """Let so many threads work at once on the starts of parts, each taking the next one when it is done."""
+    shared = iter(starts)
     with ThreadPoolExecutor(threads) as pool:
-        parts = [pool.submit(copy_context().run, work, start, stop) for start, stop in itertools.pairwise(ends[1:])]
-        first = work(0, ends[1])
-    return [sum(part) for part in zip(first, *(part.result() for part in parts), strict=True)]
+        for thread in [pool.submit(copy_context().run, work, shared) for _ in range(threads)]:
+            thread.result()
 
 
 # ------------------------------------------------------------------------------------------------------ the source
@@ -195,7 +197,7 @@ class Writer:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.taken: set[str] = {"np", "buffers", "saved", "workspace", "forward", "backward"}
+        self.taken = {"np", "min", "range", "buffers", "saved", "workspace", "forward", "backward"}
         self.local: dict[Value, str] = {}  # the names of values
         self.globals: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
         self.count = itertools.count()
@@ -248,6 +250,17 @@ class Writer:
             return repr(value)
         return self.function(value) if callable(value) else self.named(value, "given")
 
+    def index(self, index: Any) -> str:
+        """What stands between brackets."""
+        if not isinstance(index, tuple):
+            return self.slice(index)
+        return ", ".join(map(self.slice, index)) + "," * (len(index) == 1) if index else "()"
+
+    def slice(self, part: Any) -> str:
+        if not isinstance(part, slice):
+            return self.text(part)
+        return ":".join("" if x is None else self.text(x) for x in (part.start, part.stop, part.step)).removesuffix(":")
+
     def name(self, value: Value) -> str:
         if value not in self.local:
             self.local[value] = f"t{next(self.count)}"
@@ -269,31 +282,41 @@ class Writer:
         whole = [value for value in block.values if value in self.plan.place or value in self.plan.kept]
         made = [value for value in whole if value not in self.plan.place]
         before = [commented(f'{self.name(x)} = np.empty({x.shape}, "{x.dtype}")', x) for x in made]
-        totals = [self.name(value) for value in block.sums]
+        parts = [self.new_name(f"{self.name(total)}_parts") for total in block.sums]
+        for name, total in zip(parts, block.sums, strict=True):
+            before.append(f'{name} = np.empty({-(-length // rows)}, "{total.dtype}")')
         inside = Plan([*block.values, *block.sums], [*whole, *block.sums], letter="r")
-        outer, body = dict(self.local), [f"j = min(i + {rows}, stop)"]
+        outer, body, memory = dict(self.local), [f"j = min(i + {rows}, {length})"], []
         self.local.update(inside.place)
         for x in dict.fromkeys([*whole, *block.operands()]):
             if x.shape[:1] == (length,) and len(x.shape) == len(block.shape):
                 text = self.text(x)
                 self.local[x] = self.new_name(f"{text}_rows")
                 body.append(f"{self.local[x]} = {text}[i:j]")
-        head = [f"{name} = 0" for name in totals]
         for name, (shape, dtype) in inside.buffers.items():
-            head.append(f'all_{name} = np.empty({(rows, *shape[1:])}, "{dtype}")')
+            memory.append(f'all_{name} = np.empty({(rows, *shape[1:])}, "{dtype}")')
             body.append(f"{name} = all_{name}[: j - i]")
-        body += [self.call(value, self.local[value]) for value in block.values]
-        for name, value in zip(totals, block.sums, strict=True):
-            body.append(f"{name} += {self.function(np.add.reduce)}({self.text(value.args[0])}, axis=None)")
+        for value in block.values:
+            call = self.call(value, self.local[value] if takes_out(value) else None)
+            if takes_out(value):
+                body.append(call)
+            elif value in whole:
+                body.append(f"{self.local[value]}[...] = {call}")
+            else:
+                body.append(f"{self.name(value)} = {call}")
+        reduce = self.function(np.add.reduce)
+        for name, total in zip(parts, block.sums, strict=True):
+            body.append(f"{name}[i // {rows}] = {reduce}({self.text(total.args[0])}, axis=None)")
         self.local = outer
-        chunk = self.new_name("chunk")
-        head += [f"for i in range(start, stop, {rows}):", *indented(body), f"return {as_tuple(totals)}"]
-        run = f"{chunk}(0, {length})" if threads == 1 else f"{self.function(in_chunks)}({chunk}, {length}, {threads})"
+        chunk, starts = self.new_name("chunk"), f"range(0, {length}, {rows})"
+        run = f"{chunk}({starts})" if threads == 1 else f"{self.function(in_threads)}({chunk}, {starts}, {threads})"
+        after = [f"{self.name(x)} = {reduce}({name})" for name, x in zip(parts, block.sums, strict=True)]
         return [
             *before,
-            f"def {chunk}(start, stop):",
-            *indented(head),
-            f"{as_tuple(totals)} = {run}" if totals else run,
+            f"def {chunk}(starts):",
+            *indented([*memory, "for i in starts:", *indented(body)]),
+            run,
+            *after,
         ]
 
     def call(self, value: Value, out: str | None) -> str:
@@ -302,8 +325,7 @@ class Writer:
         assert function is not None
         texts = list(map(self.text, args))
         if function is getitem:
-            alone = isinstance(args[1], tuple) and len(args[1]) == 1 and not isinstance(args[1][0], tuple)
-            return f"{texts[0]}[{self.text(args[1][0]) if alone else texts[1]}]"
+            return f"{texts[0]}[{self.index(args[1])}]"
         if function is draw:
             options = {key: self.text(x) for key, x in kwargs.items()}
             return f"{self.named(args[0], 'draw')}({arguments(texts[1:], options)})"
@@ -359,7 +381,8 @@ def commented(line: str, value: Value) -> str:
 
 
 def as_tuple(texts: Iterable[str]) -> str:
-    return "(" + "".join(f"{text}, " for text in texts).rstrip(" ") + ")"
+    items = list(texts)
+    return f"({', '.join(items)}{',' * (len(items) == 1)})"
 
 
 def arguments(texts: Iterable[str], options: dict[str, str]) -> str:

@@ -118,7 +118,7 @@ def test_blocks_and_threads(shape: tuple[int, ...], threads: int) -> None:
         np.testing.assert_allclose(value, expected, rtol=1e-12)
         np.testing.assert_allclose(dx, wx, rtol=1e-13, atol=1e-13)
         np.testing.assert_allclose(dy, wy, rtol=1e-9, atol=1e-9)
-    assert ("in_chunks" in both.source) == (threads > 1)
+    assert ("in_threads" in both.source) == (threads > 1)
     apart = mg.compile(f, threads=threads)
     tensors = [mg.Tensor(a, requires_grad=True) for a in (x, y)]
     apart(*tensors).backward()
