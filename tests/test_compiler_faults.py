@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import test_compiler as checks
+import test_optim as optim_checks
+import test_scope as scope_checks
 from test_compiler import A, assert_same
 
 import minigrad as mg
@@ -157,6 +160,27 @@ def walked_twice(right: Any, run: Any, *args: Any) -> Any:
     done = right(run, *args)
     run.saved = saved
     return done
+
+
+def forgetting(right: Any, run: Any, answer: Any) -> Any:
+    """Drops the gradients that are there."""
+    for leaf in answer.args:
+        leaf._grad = None
+    return right(run, answer)
+
+
+def transposed(program: Graph, x: Value) -> Value:
+    return program.make(x, np.transpose, (x,), {})
+
+
+def copied(right: Any, trace: Trace, x: Any) -> Any:
+    """Takes the numbers of an array for ever."""
+    return trace.given.setdefault(id(x), mg.Tensor(x)) if isinstance(x, np.ndarray) else x
+
+
+def read_afresh(name: str) -> Callable[[], None]:
+    """A row of what a function closes over, and of what changes there between two calls."""
+    return lambda: scope_checks.test_what_it_closes_over_is_read_afresh(name, "in a gradient")
 
 
 first_of = lambda graph, value: value.args[0]
@@ -322,6 +346,80 @@ FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
     "a nan that was not chosen stays": (
         after(Program, "__init__", lambda self: setattr(self, "doubtful", False)),
         checks.test_a_branch_that_was_not_chosen_contributes_nothing,
+    ),
+    # what it closes over
+    "attributes are those of the first call": (
+        after(
+            Scope, "__init__", lambda self: self.__dict__.update(names=[], looks=[], then=self.then[len(self.names) :])
+        ),
+        read_afresh("attribute: a float"),
+    ),
+    "lists are those of the first call": (
+        after(Scope, "__init__", lambda self: self.__dict__.update(containers=[], then=self.then[: len(self.names)])),
+        read_afresh("container: a list"),
+    ),
+    "an array is a constant": (
+        around(Trace, "standing", copied),
+        read_afresh("in place: a factor"),
+    ),
+    "an array is a constant on the way back": (
+        around(Trace, "standing", lambda right, self, x: (right(self, x), x)[1]),
+        read_afresh("in place: a mask"),
+    ),
+    "arrays for plain NumPy are those of the first call": (
+        after(Program, "__init__", lambda self: setattr(self, "frozen", [])),
+        read_afresh("in place: a sum"),
+    ),
+    "what a function changes is changed once": (
+        around(Scope, "changed", without),
+        lambda: scope_checks.test_what_holds_for_one_run_is_refused("an attribute that counts"),
+    ),
+    "what a function writes is written once": (
+        around(Scope, "written", without),
+        lambda: scope_checks.test_what_holds_for_one_run_is_refused("an array"),
+    ),
+    "draws of a generator are those of the first call": (
+        around(Trace, "__exit__", without),
+        lambda: scope_checks.test_what_holds_for_one_run_is_refused("a generator"),
+    ),
+    # gradients
+    "a parameter that was changed is not noticed": (
+        around(Run, "deposit", lambda right, self, answer: (setattr(answer, "_time", 2**62), right(self, answer))[1]),
+        checks.test_a_parameter_changed_before_backward_raises,
+    ),
+    "gradients do not add up": (
+        around(Run, "deposit", forgetting),
+        lambda: scope_checks.test_training_goes_as_without_a_program(scope_checks.without_zero_grad),
+    ),
+    "a cleared gradient is not zero": (
+        (mg.Tensor, "grad", property(lambda self: getattr(self._grad, "array", self._grad))),
+        lambda: optim_checks.test_gradients_accumulate_until_they_are_cleared(optim_checks.OPTIMIZERS[0]),
+    ),
+    "one of several answers gets the gradient of another": (
+        around(Program, "split", lambda right, self, total: right(self, total * np.arange(total.size))),
+        lambda: scope_checks.test_gradients_of_several_answers("several shapes", "all"),
+    ),
+    # blocks
+    "the first rows are left out": (
+        around(
+            Writer, "block", lambda right, *args: [line.replace("range(0, ", "range(16384, ") for line in right(*args)]
+        ),
+        lambda: checks.test_blocks_and_threads((2**17 + 3,), 1),
+    ),
+    "sums are of the first rows": (
+        around(Writer, "block", lambda right, *args: [re.sub(r"_parts\[.*?\]", "_parts[:]", x) for x in right(*args)]),
+        lambda: checks.test_blocks_and_threads((2**17 + 3,), 2),
+    ),
+    # sums as products
+    "column sums are row sums": (
+        around(
+            Graph,
+            "make",
+            lambda right, self, like, function, args, kwargs: right(
+                self, like, function, (args[0], transposed(self, args[1])) if function is np.dot else args, kwargs
+            ),
+        ),
+        same(lambda x: np.sum(np.sin(x), axis=0) * 3, A),
     ),
     "numbers may be looked at": (
         around(Trace, "read", without),
