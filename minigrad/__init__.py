@@ -10,6 +10,7 @@ from minigrad import moves as moves
 from minigrad.debug import debug
 from minigrad.rules import put, put_add
 from minigrad.tensor import Tensor, no_grad, primitive, vjps
+from minigrad.trace import draw
 from minigrad.transforms import (
     checkpoint,
     elementwise_grad,
@@ -37,6 +38,7 @@ __all__ = [
     "compile",
     "data",
     "debug",
+    "draw",
     "elementwise_grad",
     "evaluate",
     "fit",

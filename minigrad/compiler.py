@@ -83,8 +83,9 @@ class Program:
         others = {names.get(id(x), "x"): x for x in flat if not isinstance(x, ARRAYS)}
         self.scope = Scope({"" if isinstance(f, FunctionType) else "model": f, **others})
         for last in (False, True):  # the first run may fill in what it keeps for later
+            numbers = self.scope.numbers()
             trace, variables, answer = self.trace(flat)
-            if not (changed := self.scope.changed() or self.scope.written()):
+            if not (changed := self.scope.changed() or self.scope.written(numbers)):
                 break
             if last or any(map(trace.belongs, self.scope.now())):
                 raise TraceError(

@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from minigrad.tensor import Tensor, constant
+
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 MAX_DIGITS = 100_000  # in one array; MNIST trains on 60,000
@@ -250,7 +252,7 @@ def _pickled_array(node: object, source: str) -> NDArray[Any]:
     _refuse(source, "is something else", "a pickled NumPy array of numbers")
 
 
-def one_hot(labels: ArrayLike, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """Turn integer labels of any shape into rows that are 1 at the label and 0 elsewhere.
 
     The result has the shape `(*labels.shape, classes)`; `classes` is the largest label + 1 unless given. Raises
@@ -261,7 +263,14 @@ def one_hot(labels: ArrayLike, classes: int | None = None, dtype: DTypeLike = np
            [1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
-    labels = np.asarray(labels)
+    if classes is None or not isinstance(labels, Tensor):
+        labels = np.asarray(labels)
+    rows: NDArray[Any] = _one_hot(labels, classes=classes, dtype=dtype)
+    return rows
+
+
+@constant  # so that a compiled function can take labels, too
+def _one_hot(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> NDArray[Any]:
     if labels.size == 0 and classes is None:
         raise ValueError("one_hot got no labels; wanted at least one to count the classes. Pass classes=.")
     if labels.size and labels.dtype.kind not in "ui":

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.stride_tricks import sliding_window_view
 
 from minigrad.tensor import Function, Rules, Tensor, choices, constant, primitive, products, selections, vjps
 
@@ -143,6 +144,7 @@ moves: dict[Function, Rules] = {
     np.swapaxes:       (lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2),),
     np.moveaxis:       (lambda g, ans, x, source, destination: np.moveaxis(g, destination, source),),
     np.flip:           (lambda g, ans, x, axis=None: np.flip(g, axis),),
+    sliding_window_view: (lambda g, ans, x, *a, **k: unwindowed(g, x, *a, **k),),
     np.broadcast_to:   (lambda g, ans, x, *a, **k: g,),
     getitem:           (lambda g, ans, x, index: put_add(np.zeros_like(x), index, g),),
 }
@@ -282,6 +284,12 @@ def cumsum_from_behind(g, axis):
     return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
 
 
+def unwindowed(g, x, *args, **kwargs):
+    """Add up what every element receives from all windows that it is in."""
+    places = sliding_window_view(np.arange(x.size).reshape(x.shape), *args, **kwargs)
+    return np.reshape(put_add(np.zeros(x.size, g.dtype), np.ravel(places), np.ravel(g)), x.shape)
+
+
 def inverse(axes, x):
     """The axes that undo a transposition by `axes`."""
     return None if axes is None else tuple(np.argsort([axis % x.ndim for axis in axes]))
@@ -416,16 +424,6 @@ vjps[join] = Each(_part)
 selections.update(map(inspect.unwrap, (put, put_add, join)))
 products.update({np.matmul, np.inner})
 
-whole = {
-    np.sum,
-    np.cumsum,
-    np.ndarray.astype,
-    np.copy,
-    np.reshape,
-    np.squeeze,
-    np.expand_dims,
-    np.transpose,
-    np.swapaxes,
-}
-whole |= {np.moveaxis, np.flip, np.broadcast_to, join, inspect.unwrap(put_add)}  # these leave no number out
-choices.update(selections - whole)
+whole = {np.sum, np.cumsum, np.ndarray.astype, np.copy, np.reshape, np.squeeze, np.expand_dims, np.transpose}
+whole |= {np.swapaxes, np.moveaxis, np.flip, np.broadcast_to, sliding_window_view, join, inspect.unwrap(put_add)}
+choices.update(selections - whole)  # the rest leave no number out

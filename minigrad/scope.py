@@ -52,7 +52,6 @@ class Scope:
             for prefix, space in self.namespaces:
                 for key in space.keys(self.code_names, self.stored):
                     self.watch(f"{prefix}{key}", (id(space), key), space.look(key))
-        self.numbers = [array.copy() for _, array in self.arrays]
         self.remember()
 
     def watch(self, name: str, key: Any, look: Callable[[], Any]) -> None:
@@ -147,9 +146,13 @@ class Scope:
         self.remember()
         return None
 
-    def written(self) -> str | None:
-        """The name of an array whose numbers are not what they were when this was made, or None."""
-        pairs = zip(self.arrays, self.numbers, strict=True)
+    def numbers(self) -> list[Array]:
+        """A copy of all arrays."""
+        return [array.copy() for _, array in self.arrays]
+
+    def written(self, before: list[Array]) -> str | None:
+        """The name of an array whose numbers are not what they were before, or None."""
+        pairs = zip(self.arrays, before, strict=True)
         return next((name for (name, array), numbers in pairs if not same_numbers(array, numbers)), None)
 
     def name_of(self, tensor: Tensor) -> str:

@@ -174,7 +174,8 @@ class Trace:
             if kind is None and not same(now, self.after.get(generator, before)):
                 raise TraceError(
                     f"the function draws from {self.generators.get(generator, 'a generator')!r}, which a program would "
-                    "not do again: give it the random numbers as an argument, or use nn.Dropout."
+                    "not do again: say mg.draw(rng.random, shape) for rng.random(shape), or give it the random numbers "
+                    "as an argument."
                 )
 
 
@@ -205,7 +206,14 @@ def current() -> Trace | None:
 
 
 def draw(function: Function, *args: Any, **kwargs: Any) -> Any:
-    """`function(*args, **kwargs)` for what differs each time, such as `rng.random`: a program calls it anew, too."""
+    """`function(*args, **kwargs)` for what differs each time, such as `rng.random`: a program calls it anew, too.
+
+    A layer that says `draw(self.rng.random, x.shape)` for `self.rng.random(x.shape)` can be compiled. When a compiled
+    function is run again, for higher derivatives, it is given the same numbers.
+
+    >>> draw(np.random.default_rng(0).integers, 10, size=3)
+    array([8, 6, 5])
+    """
     if trace := current():
         return trace.call(draw, (function, *args), kwargs)
     again = _draws.get()

@@ -7,7 +7,6 @@ import re
 import runpy
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from cases import arguments, in_every_dtype
-from hypothesis import given
+from hypothesis import given, settings
 from test_composites import cases as composite_cases
 from test_linalg import cases as linalg_cases
 from test_linalg import spellings
@@ -86,6 +85,7 @@ def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
                 assert_same(weighted(case.function), args)
 
 
+@settings(max_examples=20 * settings().max_examples)
 @given(programs())
 def test_random_programs(program: Any) -> None:
     assert_same(weighted(program), program.args)
@@ -95,6 +95,7 @@ tiny_blocks = mock.patch.multiple(source, LARGE=2, ROUND=3, THREADED=0)
 
 
 @tiny_blocks
+@settings(max_examples=20 * settings().max_examples)
 @given(programs())
 def test_random_programs_in_blocks(program: Any) -> None:
     assert_same(weighted(program), program.args)
@@ -518,13 +519,11 @@ def test_memory_does_not_grow() -> None:
         for _ in range(steps):
             compiled(X).backward()
             compiled(X)  # never walked back
-        return tracemalloc.get_traced_memory()[0]
+        return sys.getallocatedblocks()
 
     gc.disable()
-    tracemalloc.start()
     try:
         before = train(1100)  # after a thousand calls Python 3.10 gives code a cache
-        assert train(1000) - before < 1000
+        assert train(50_000) - before < 100
     finally:
-        tracemalloc.stop()
         gc.enable()

@@ -10,6 +10,7 @@ from cases import BETWEEN_INTEGERS, POSITIVE, REAL, UNIT, Case, arguments, case,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from numpy.lib.stride_tricks import sliding_window_view
 from test_linalg import primitives as linalg_cases
 
 import minigrad as mg
@@ -107,6 +108,9 @@ of_arrays = {
     np.swapaxes: [case(lambda x: np.swapaxes(x, 0, -1), (2, 3, 4)), case(lambda x: x.swapaxes(1, 1), (2, 3))],
     np.moveaxis: [case(lambda x: np.moveaxis(x, 0, -1), (2, 3, 4)),
                   case(lambda x: np.moveaxis(x, (0, 1), (-1, 0)), (2, 3, 4))],
+    sliding_window_view: [case(sliding_window_view, (5,), window_shape=2),
+                          case(sliding_window_view, (3, 4), window_shape=(2, 3)),
+                          case(sliding_window_view, (2, 4, 3), window_shape=(2, 2), axis=(1, 2))],
     np.flip: [case(np.flip, (2, 3)), case(np.flip, (2, 3), axis=-1), case(np.flip, (2, 3, 2), axis=(0, 2)),
               case(np.flip, ())],
     np.broadcast_to: [case(lambda x: np.broadcast_to(x, (2, 3)), shape) for shape in [(2, 3), (3,), (2, 1), (1, 1), ()]]

@@ -1,9 +1,14 @@
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.compiler import Program
 
 COMPILED = Path(__file__).parents[2] / "demos" / "compiled.py"
 
@@ -59,3 +64,35 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert "steps per second" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mnist", {"epochs": 1, "progress": False}),
+        ("mnist", {"epochs": 1, "progress": False, "recipe": "minibatch-sigmoid"}),
+        ("xor", {"epochs": 500}),
+        ("xor", {"epochs": 500, "loss": "log"}),
+        ("ten_points", {}),
+        ("custom_model", {"epochs": 50}),
+        ("backprop_by_hand", {}),
+    ],
+)
+def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_path, monkeypatch):
+    if name != "backprop_by_hand":
+        options = {**options, "pictures": tmp_path}
+    expected = demo(name).main(**options)
+    made, trace = [], Program.trace
+    monkeypatch.setattr(Program, "trace", lambda self, flat: (made.append(self), trace(self, flat))[1])
+    grad, compiled = mg.grad, {}
+    once = lambda f: compiled.setdefault(f, mg.compile(f))
+    monkeypatch.setattr(mg, "fit", functools.partial(mg.fit, compile=True))
+    monkeypatch.setattr(mg, "grad", lambda f: mg.compile(grad(f)))
+    for function in ("mse_loss", "sigmoid"):
+        monkeypatch.setattr(nn, function, once(getattr(nn, function)))
+    module = demo(name)
+    for function in ("model", "loss"):
+        if callable(getattr(module, function, None)):
+            monkeypatch.setattr(module, function, once(getattr(module, function)))
+    assert module.main(**options) == pytest.approx(expected, rel=1e-3, abs=1e-15)
+    assert made
