@@ -38,6 +38,7 @@ from minigrad.tensor import (
     Cleared,
     Function,
     Tensor,
+    _time_of,
     as_tensor,
     backpropagate,
     has_nan,
@@ -83,9 +84,9 @@ class Program:
         others = {names.get(id(x), "x"): x for x in flat if not isinstance(x, ARRAYS)}
         self.scope = Scope({"" if isinstance(f, FunctionType) else "model": f, **others})
         for last in (False, True):  # the first run may fill in what it keeps for later
-            numbers = self.scope.numbers()
+            copies = self.scope.numbers()
             trace, variables, answer = self.trace(flat)
-            if not (changed := self.scope.changed() or self.scope.written(numbers)):
+            if not (changed := self.scope.changed() or self.scope.written(copies)):
                 break
             if last or any(map(trace.belongs, self.scope.now())):
                 raise TraceError(
@@ -257,18 +258,18 @@ class Run:
     def deposit(self, answer: Tensor) -> bool:
         """Add the gradients of the call that gave `answer`, a single number, to those of its tensors, all leaves."""
         leaves: Any = answer.args
-        if answer._data.size != 1 or (self.program.from_flat and len({*leaves}) < len(leaves)):
+        if answer._data.size != 1 or max(map(_time_of, leaves)) > answer._time:
             return False
-        into = []
-        for leaf in leaves:
-            if leaf.function is not None or leaf._time > answer._time:
-                return False
-            old, data = leaf._grad, leaf._data
-            into.append(old.array if type(old) is Cleared else np.empty(data.shape, data.dtype))
+        if self.program.from_flat and (len({*leaves}) < len(leaves) or any(leaf.function for leaf in leaves)):
+            return False
+        before = [leaf._grad for leaf in leaves]
+        into = [
+            old.array if type(old) is Cleared else np.empty(leaf._data.shape, leaf._data.dtype)
+            for leaf, old in zip(leaves, before, strict=True)
+        ]
         if not self.walk(None, into) or (self.chooses and any(map(has_nan, into))):
             return False
-        for leaf, array in zip(leaves, into, strict=True):
-            old = leaf._grad
+        for leaf, old, array in zip(leaves, before, into, strict=True):
             leaf._grad = array if old is None or type(old) is Cleared else np.add(old, array, out=old)
         return True
 

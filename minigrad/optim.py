@@ -16,7 +16,7 @@ from minigrad.nn.module import fitting_arrays
 from minigrad.tensor import Array, Cleared, Tensor, observer, quietly, touch
 
 Schedule = Callable[[int], float]
-CHUNK = 2**15  # elements that are moved at a time, to need less memory in between
+CHUNK = 3 * 2**13  # elements that are moved at a time, to need less memory in between
 
 
 class Flat:
@@ -26,8 +26,8 @@ class Flat:
         self.parameters = parameters
         dtype, size = parameters[0].dtype, sum(parameter.size for parameter in parameters)
         self.data, self.grad = np.zeros(size, dtype), np.zeros(size, dtype)
-        self.datas, self.grads = self.views(self.data), self.views(self.grad)
-        self.cleared = list(map(Cleared, self.grads))
+        datas, grads = self.views(self.data), self.views(self.grad)
+        self.rows = list(zip(parameters, datas, grads, map(Cleared, grads), strict=True))
         self.gather()
 
     def __reduce__(self) -> Any:
@@ -41,7 +41,7 @@ class Flat:
 
     def gather(self) -> None:
         """Take in what was assigned to `.data` or `.grad` since the last time; None stands for a gradient of zero."""
-        for parameter, data, grad in zip(self.parameters, self.datas, self.grads, strict=True):
+        for parameter, data, grad, _ in self.rows:
             if parameter._data is data and parameter._grad is grad and parameter._requires_grad:
                 continue
             if not parameter._requires_grad:
@@ -58,7 +58,7 @@ class Flat:
 
     def clear(self) -> None:
         """Set all gradients to zero, once somebody looks at them."""
-        for parameter, cleared in zip(self.parameters, self.cleared, strict=True):
+        for parameter, _, _, cleared in self.rows:
             parameter._grad = cleared
 
 
@@ -96,9 +96,9 @@ class Optimizer:
         if watching := observer():
             watching.refuse("steps an optimizer")
         self.steps += 1
-        ours = type(self).update.__module__ == __name__  # which work element by element
         for flat, memory in zip(self.flats, self.memory, strict=True):
             flat.gather()
+            ours = type(self).update.__module__ == __name__  # which work element by element
             if flat.data.size <= CHUNK or not ours:
                 self.move(flat.data, flat.grad, memory)
             else:
