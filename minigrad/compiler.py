@@ -4,7 +4,8 @@
     trace       run the function once, and its backward pass with it; everything is recorded (`minigrad.trace`)
     graph       the calls, sorted as they were made: constants folded, common calls shared, identities applied, and
                 nothing in it that nothing depends on (`minigrad.graph`)
-    source      the plan of the buffers, and the program as Python source, a call a line (`minigrad.source`)
+    plan        which calls are done together in blocks, and which memory every answer goes into (`minigrad.plan`)
+    source      the program as Python source, a call a line (`minigrad.source`)
     Program     the source at work, for one signature: shapes, dtypes, values of arguments that are no arrays
     Compiled    what the user holds: it looks up the program for the arguments, or traces anew
 

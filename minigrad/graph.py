@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigrad.tensor import Array, Function, Tensor, mapped
 from minigrad.trace import Trace, draw, leaves
@@ -234,6 +235,21 @@ def two_factors(graph: Graph, value: Value) -> Any:
                     scale = np.asarray(a, value.dtype) * np.asarray(b, value.dtype)
                     return graph.make(value, np.multiply, (x, graph.constant(np.asarray(scale))), {})
     return None
+
+
+@identity(np.sum)
+def sum_of_copies(graph: Graph, value: Value) -> Any:
+    """A sum over the axes along which a value was broadcast is so many times that value."""
+    x, axis = value.args[0], value.kwargs.get("axis", ())
+    if set(value.kwargs) != {"axis"} or not _made_by(x, np.broadcast_to) or x.dtype.kind != "f":
+        return None
+    y, axes = x.args[0], range(len(x.shape)) if axis is None else normalize_axis_tuple(axis, len(x.shape))
+    before = (1,) * (len(x.shape) - len(y.shape)) + y.shape
+    if any(before[i] != (1 if i in axes else n) for i, n in enumerate(x.shape)):
+        return None
+    count = math.prod(x.shape[i] for i in axes)
+    once = graph.make(value, np.reshape, (y, value.shape), {})
+    return graph.make(value, np.multiply, (once, float(count)), {}) if count else None
 
 
 @identity(np.sum)

@@ -1,193 +1,24 @@
-"""A program as Python source: which memory every array goes into, and the lines.
-
-Buffers are made once for each workspace, and used again when their array is dead. A value lies in memory of its own, or
-in that of an argument: whether a function returns a view may depend on strides, so all but those that are known to make
-something new are taken for views.
-"""
+"""A program as Python source: the lines, and what the names in them stand for."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from keyword import iskeyword
 from operator import getitem
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.graph import REDUCTIONS, SMALL, Value, is_uniform
+from minigrad.graph import SMALL, Value, is_uniform
+from minigrad.plan import METHODS, ROUND, THREADED, Block, Plan, grouped, is_new, is_transpose, takes_out
 from minigrad.rules import join
 from minigrad.tensor import Array, Function, name_of
 from minigrad.trace import draw
-
-# -------------------------------------------------------------------------------------------------------- the plan
-
-METHODS = {method for method, _ in REDUCTIONS.values()}
-NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, join, *METHODS}
-
-
-def is_new(value: Value) -> bool:
-    """Whether the value never shares memory with what it is made of."""
-    return isinstance(value.function, np.ufunc) or value.function in NEW
-
-
-def takes_out(value: Value) -> bool:
-    """Whether the call can be told where to write its answer, and is no slower for it, as with a single number."""
-    if value.function in (np.matmul, np.inner):
-        return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
-    ufunc = value.function
-    if isinstance(ufunc, np.ufunc):
-        return ufunc.nout == 1 and not ufunc.signature and not value.kwargs and value.shape != ()
-    return ufunc is np.dot or ufunc in METHODS
-
-
-def in_place(value: Value) -> bool:
-    """Whether the call may write over an operand: element by element it reads before it writes."""
-    return isinstance(value.function, np.ufunc) and not value.function.signature
-
-
-def is_transpose(value: Any) -> bool:
-    """Whether it is all axes of another value reversed, which is written x.T where it is used."""
-    return (
-        isinstance(value, Value)
-        and value.function is np.transpose
-        and not value.kwargs
-        and (len(value.args) == 1 or value.args[1] is None)
-    )
-
-
-class Block:
-    """Calls that work element by element on large arrays, done for some rows after the other, so that what is passed
-    between them stays in the cache; and sums of the answers."""
-
-    def __init__(self, first: Value) -> None:
-        self.values, self.sums = [first], list[Value]()
-        self.shape = first.shape
-
-    def takes(self, value: Value) -> bool:
-        """Take in the next call, if it belongs here."""
-        if is_large(value) and value.shape == self.shape and not set(value.operands()) & set(self.sums):
-            self.values.append(value)
-        elif is_total(value) and value.args[0] in self.values:
-            self.sums.append(value)
-        else:
-            return False
-        return True
-
-    def operands(self) -> list[Value]:
-        """The values from outside that it works with."""
-        inside = {*self.values, *self.sums}
-        return [x for value in (*self.values, *self.sums) for x in value.operands() if x not in inside]
-
-
-def is_total(value: Value) -> bool:
-    """Whether the call is a sum over all axes."""
-    return value.function == np.add.reduce and value.kwargs == {"axis": None}
-
-
-def is_large(value: Value) -> bool:
-    """Whether the call works element by element on more than fits the cache, and so is worth a block."""
-    works = takes_out(value) if in_place(value) else value.function is np.where and len(value.args) == 3
-    return works and value.shape[:1] > (1,) and math.prod(value.shape) >= LARGE
-
-
-LARGE, ROUND = 2**17, 2**14  # elements of an array that is worth a block, and of the part that is done in one go
-THREADED = 2**20  # elements that are computed in all, of a block that is worth threads
-
-
-def grouped(calls: Iterable[Value]) -> list[Value | Block]:
-    """The calls in order, those that can be done together in blocks; what does not need a block goes before it."""
-    steps: list[Value | Block] = []
-    block: Block | None = None
-
-    def close() -> None:
-        if block:
-            steps.extend([block] if len(block.values) + len(block.sums) > 1 else block.values)
-
-    for value in calls:
-        if block and block.takes(value):
-            continue
-        if block and set(value.operands()) & {*block.values, *block.sums}:
-            close()
-            block = None
-        if block is None and is_large(value):
-            block = Block(value)
-        else:
-            steps.append(value)
-    close()
-    return steps
-
-
-class Plan:
-    """Where every call writes its answer: the names of buffers, and what these are.
-
-    `steps` are in order; `kept` are values that leave the program, in memory of their own unless it is `given`.
-    """
-
-    def __init__(
-        self,
-        steps: Sequence[Value | Block],
-        kept: Iterable[Value],
-        given: Mapping[Value, str] = MappingProxyType({}),
-        letter: str = "b",
-    ) -> None:
-        self.buffers: dict[str, tuple[tuple[int, ...], Any]] = {}
-        self.place = dict(given)
-        self.kept = leaving = set(kept)
-        owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie
-        last: dict[Value, int] = {}
-        for i, step in enumerate(steps):
-            used = set().union(*(owners.get(x, {x}) for x in step.operands()))
-            for value in results(step):
-                owners[value] = {value} if is_new(value) else {value} | used
-                last[value] = i
-            last.update(dict.fromkeys(used, i))
-        for value in leaving:
-            last.update(dict.fromkeys(owners.get(value, ()), len(steps)))
-        order = {value: i for i, value in enumerate(owners)}
-        free: dict[Any, list[str]] = {}
-        for i, step in enumerate(steps):
-            used = set().union(*(owners.get(x, {x}) for x in step.operands()))
-            dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
-            for value in results(step):
-                kind = value.shape, value.dtype
-                if value in leaving or not (step is not value or takes_out(value)):
-                    continue
-                if step is not value and last[value] == i:  # inside of a block
-                    continue
-                here = [x for x in dying if (x.shape, x.dtype) == kind] if step is value and in_place(value) else []
-                if here:
-                    dying.remove(here[0])
-                    self.place[value] = self.place[here[0]]
-                elif free.get(kind):
-                    self.place[value] = free[kind].pop()
-                else:
-                    self.place[value] = name = f"{letter}{len(self.buffers)}"
-                    self.buffers[name] = kind
-                if last[value] == i:
-                    dying.append(value)
-            for x in dying:
-                free.setdefault((x.shape, x.dtype), []).append(self.place[x])
-
-
-def results(step: Value | Block) -> list[Value]:
-    return step.values if isinstance(step, Block) else [step]
-
-
-def in_threads(work: Function, starts: Iterable[int], threads: int) -> None:
-    """Let so many threads work at once on the starts of parts, each taking the next one when it is done."""
-    shared = iter(starts)
-    with ThreadPoolExecutor(threads) as pool:
-        for thread in [pool.submit(copy_context().run, work, shared) for _ in range(threads)]:
-            thread.result()
-
-
-# ------------------------------------------------------------------------------------------------------ the source
 
 
 class Writer:
@@ -457,3 +288,11 @@ def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str
 
 def described(thing: Any) -> str:
     return f"{thing.dtype} {thing.shape}" if isinstance(thing, np.ndarray) else repr(thing)
+
+
+def in_threads(work: Function, starts: Iterable[int], threads: int) -> None:
+    """Let so many threads work at once on the starts of parts, each taking the next one when it is done."""
+    shared = iter(starts)
+    with ThreadPoolExecutor(threads) as pool:
+        for thread in [pool.submit(copy_context().run, work, shared) for _ in range(threads)]:
+            thread.result()

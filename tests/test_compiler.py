@@ -23,7 +23,7 @@ from test_linalg import spellings
 from test_rules import cases, elementwise
 
 import minigrad as mg
-from minigrad import nn, source
+from minigrad import nn, plan, source
 from minigrad.tensor import name_of
 from minigrad.testing import programs
 from minigrad.trace import TraceError, leaves
@@ -91,7 +91,9 @@ def test_random_programs(program: Any) -> None:
     assert_same(weighted(program), program.args)
 
 
-tiny_blocks = mock.patch.multiple(source, LARGE=2, ROUND=3, THREADED=0)
+def tiny_blocks(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test with arrays of three elements done in blocks, and all blocks on threads."""
+    return mock.patch.object(plan, "LARGE", 2)(mock.patch.multiple(source, ROUND=3, THREADED=0)(test))
 
 
 @tiny_blocks

@@ -14,6 +14,7 @@ ORDER = [
     *ENGINE,
     "transforms",
     "graph",
+    "plan",
     "source",
     "export",
     "nn",
