@@ -421,15 +421,21 @@ class Same:
 
 
 def compile(f: Function, *, threads: int | None = None) -> Compiled:
-    """`f` as a NumPy program that is traced once for each signature, and replayed; the gradient too.
+    """`f` as a NumPy program, forward and backward, that is traced once for each signature and replayed.
 
-    The signature is the shapes and dtypes of arrays, which Tensors require a gradient, the values of all other
-    arguments, the modes of modules, and what `f` closes over. Parameters, and other Tensors and arrays that meet a
-    Tensor, are read afresh at each call; plain Python, and NumPy on plain arrays alone, runs once, while tracing.
-    Values and gradients are those of `f`; up to rounding, where calls were simplified. Raises TraceError where `f`
-    looks at numbers, as in `if t > 0`. Long chains of functions of elements, on arrays that do not fit the cache, run
-    block by block, on so many `threads` (all of the machine, unless given) when that pays. `.source` is the program,
-    `.save(path)` writes it as a module.
+    A signature is the shapes and dtypes of arrays, which Tensors require a gradient, and the values of all other
+    arguments. Values and gradients are those of `f`, up to rounding where calls were simplified; one walk back gives
+    the gradients of all answers, zeros where they do not depend on a tensor.
+
+    Parameters, and all arrays that `f` finds outside of itself, are read afresh at each call. The rest of what its code
+    names (variables, attributes, items of lists and dicts, modes of layers, arrays for plain NumPy) is compared, and
+    traced anew once it has changed; what is reached by getattr and a text is not seen. TraceError is raised where `f`
+    looks at numbers, as in `if t > 0`, and where it does what a program would not do again: change what it finds, use
+    up an iterator, or draw random numbers by another way than `minigrad.draw`.
+
+    Long chains of functions of elements, on arrays that do not fit the cache, run block by block, on so many `threads`
+    (all of the machine, unless given) when that pays. `.source` is the program, `.save(path)` writes it as a module;
+    all else, such as `.parameters()`, is that of `f`.
 
     >>> area = compile(lambda x: np.sum(x**2) * 3)
     >>> x = Tensor([1.0, 2.0], requires_grad=True)

@@ -95,6 +95,9 @@ def save(
     path.write_text(text, encoding="utf-8")
 
 
+IMPORTED = {"numpy", *sys.stdlib_module_names}
+
+
 class Embedded:
     """The sources of functions that are not NumPy's, with all that they call in turn."""
 
@@ -116,8 +119,8 @@ class Embedded:
             self.add(thing.func.__name__, thing.func)
             arguments = ", ".join(name_of(argument) for argument in thing.args)
             self.lines.append(f"\n{name} = functools.partial({thing.func.__name__}, {arguments})")
-        elif module.startswith("numpy") and getattr(sys.modules.get(module), its_name, None) is thing:
-            self.imports.add(f"from {module} import {its_name} as {name}")
+        elif module.partition(".")[0] in IMPORTED and getattr(sys.modules.get(module), its_name, None) is thing:
+            self.imports.add(f"from {module} import {its_name}" + f" as {name}" * (name != its_name))
         elif isinstance(thing, (int, float, str, tuple)):
             self.lines.append(f"{name} = {thing!r}")
         else:
