@@ -129,16 +129,16 @@ class Plan:
         self.buffers: dict[str, tuple[tuple[int, ...], Any]] = {}
         self.place = dict(given)
         self.kept = leaving = set(kept)
-        owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie
+        owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie, if not in its own
         last: dict[Value, int] = {}
         for i, step in enumerate(steps):
             used = set().union(*(owners.get(x, {x}) for x in step.operands()))
             for value in results(step):
-                owners[value] = {value} if is_new(value) else {value} | used
+                owners[value] = {value} if is_new(value) else used
                 last[value] = i
             last.update(dict.fromkeys(used, i))
         for value in leaving:
-            last.update(dict.fromkeys(owners.get(value, ()), len(steps)))
+            last.update(dict.fromkeys([value, *owners.get(value, ())], len(steps)))
         order = {value: i for i, value in enumerate(owners)}
         free: dict[Any, list[str]] = {}
         for i, step in enumerate(steps):

@@ -245,8 +245,9 @@ def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str
         writer.local[value] = writer.new_name(name)
     destinations = [writer.new_name(f"d_{writer.name(target)}") for target in parts.targets]
     direct: dict[Value, str] = {}  # gradients that are written where they belong by the call that makes them
+    before, after = {*parts.inputs, *parts.forward}, {*parts.backward}
     for value, name in zip(parts.gradients, destinations, strict=True):
-        if value in parts.backward and is_new(value) and takes_out(value):
+        if value in after and is_new(value) and takes_out(value):
             direct.setdefault(value, name)
     forward, backward = grouped(parts.forward), grouped(parts.backward)
     plan = writer.plan = Plan([*forward, *backward], [*parts.outputs, *parts.draws, *parts.gradients], direct)
@@ -260,7 +261,7 @@ def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str
     for value in [*used, *parts.gradients]:
         while is_transpose(value):
             value = value.args[0]
-        if value in {*parts.inputs, *parts.forward} and value not in plan.place:
+        if value in before and value not in plan.place:
             saved[writer.name(value)] = None
     handed: set[Value] = set()
 
