@@ -193,6 +193,17 @@ def test_layers_and_losses(name: str) -> None:
             np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tanh_is_that_of_numpy_in_a_program(dtype: Any) -> None:
+    x = np.linspace(-30, 30, 2001, dtype=dtype)
+    both = lambda f: mg.vjp(f, x)
+    (value, pull), (expected, wanted) = both(compiled := mg.compile(nn.tanh)), both(nn.tanh)
+    assert "tanh(x)" in compiled.source
+    np.testing.assert_array_max_ulp(value, expected, 8)  # each is within 4 of the right one
+    slopes = pull(np.ones_like(x))[0], wanted(np.ones_like(x))[0]
+    np.testing.assert_allclose(*slopes, rtol=0, atol=4 * np.finfo(dtype).eps)  # 1 - value is as wrong as the value
+
+
 def test_parameters_are_read_afresh() -> None:
     model = network(3, 2)
     compiled = mg.compile(lambda x: np.sum(model(x)))
