@@ -16,6 +16,7 @@ where a nan may have come from a branch that was not chosen, the function itself
 from __future__ import annotations
 
 import builtins
+import enum
 import functools
 import inspect
 import itertools
@@ -32,7 +33,7 @@ import numpy as np
 from minigrad import export
 from minigrad.graph import Graph
 from minigrad.nn.module import walk
-from minigrad.scope import Scope, same_numbers
+from minigrad.scope import CONSTANTS, Scope
 from minigrad.source import Parts, source_of
 from minigrad.tensor import (
     Array,
@@ -43,7 +44,6 @@ from minigrad.tensor import (
     as_tensor,
     backpropagate,
     has_nan,
-    history,
     is_recording,
     name_of,
     observed,
@@ -51,9 +51,8 @@ from minigrad.tensor import (
     recorded,
     recording,
     replayed,
-    watcher,
 )
-from minigrad.trace import Trace, TraceError, current, drawing_again, numbers
+from minigrad.trace import Trace, TraceError, apart, drawing_again, numbers, same_numbers
 from minigrad.transforms import _flatten
 
 # ----------------------------------------------------------------------------------------------------- the program
@@ -76,7 +75,7 @@ class Program:
     """A function at work for one signature of its arguments, of which `flat` are the leaves."""
 
     def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function, threads: int) -> None:
-        self.f, self.rebuild = f, rebuild
+        self.f, self.rebuild, self.unit = f, rebuild, False
         self.pool: list[Any] = []  # workspaces that nobody uses
         self.positions = [i for i, x in enumerate(flat) if isinstance(x, ARRAYS)]
         self.tensors = [k for k, i in enumerate(self.positions) if isinstance(flat[i], Tensor)]
@@ -96,12 +95,19 @@ class Program:
                 )
             self.scope.remember()
 
-        # The gradient of a single number is mostly 1, and whatever else it is can be multiplied in the end.
-        self.unit = answer.total is not None and answer.total.shape == () and answer.total.dtype.itemsize > 2
+        wrong = list(trace.wrong)
         seeds, slopes = self.walk(trace, answer.total)
         self.chooses = trace.chose
-        self.doubtful = trace.walked and trace.chose  # whether a nan in an answer may be one that was not chosen
+        self.doubtful = trace.chose and bool(wrong)  # whether a nan may have come from what was not chosen
+        for x in answer.leaves:
+            if not isinstance(x, (*CONSTANTS, *ARRAYS, *LASTING)) and id(x) not in self.scope.seen:
+                raise TraceError(
+                    f"{name_of(f)} returns {type(x).__name__} objects, which a program cannot make anew: return arrays "
+                    "and numbers, and dicts, lists, tuples and dataclasses of them."
+                )
         self.leaves = [None if isinstance(x, Tensor) else x for x in answer.leaves]  # those that are not computed
+        made = [isinstance(x, np.ndarray) and id(x) not in self.scope.seen for x in answer.leaves]
+        self.copied = [k for k, is_made in enumerate(made) if is_made]  # of arrays that are always the same
         self.build, self.tracked = answer.rebuild, answer.tracked
         self.alone = answer.alone and bool(answer.tracked)
         self.kinds = [(answer.leaves[k].shape, answer.leaves[k].dtype) for k in self.tracked]
@@ -111,32 +117,37 @@ class Program:
         graph = Graph(trace)
         graph.add([*variables, *seeds])
         outputs = graph.add([*([answer.total] if self.tracked else []), *(answer.leaves[k] for k in self.others)])
+        doubts = graph.add(wrong) if self.doubtful else []
+        self.doubts = len(doubts)
         draws, gradients = graph.add(trace.draws), dict(zip(slopes, graph.add(slopes.values()), strict=True))
         self.closed = [tensor for tensor in graph.inputs if tensor not in {*variables, *seeds}]
-        self.requires_grad = [tensor._requires_grad for tensor in self.closed]
-        self.frozen = [(x, x.copy()) for x in self.scope.unmet([tensor._data for tensor in trace.given.values()])]
-        self.frozen += [(tensor._data, tensor._data.copy()) for tensor in trace.frozen]
+        self.watched = list({**dict.fromkeys(self.closed), **dict.fromkeys(self.scope.tensors)})
+        self.requires_grad = [tensor._requires_grad for tensor in self.watched]
+        plain = self.scope.plain or trace.mixed  # whether arrays may have been used by plain NumPy, too
+        arrays = [array for _, array in self.scope.arrays] if plain else self.scope.unmet(trace.met())
+        self.frozen = [(x, x.copy()) for x in [*arrays, *(tensor._data for tensor in trace.frozen)]]
         self.from_flat = [i for i, x in zip(self.positions, variables, strict=True) if x in gradients]
         self.from_closed = [tensor for tensor in self.closed if tensor in gradients]
         targets = [x for x in (*variables, *self.closed) if x in gradients]
-        forward = graph.needed([*outputs, *draws])
+        self.inside = bool(self.from_flat) or any(x.function for x in self.from_closed)  # a larger graph, maybe
+        forward = graph.needed([*outputs, *doubts, *draws])
         before = set(forward)
         self.parts = Parts(
             inputs=[graph.values[x] for x in (*variables, *self.closed)],
             names=[*words, *map(self.scope.name_of, self.closed)],
             forward=forward,
-            outputs=outputs,
+            outputs=[*outputs, *doubts],
             draws=draws,
             seeds=[graph.values[seed] for seed in seeds],
             backward=[value for value in graph.needed(gradients.values()) if value not in before],
             gradients=[gradients[x] for x in targets],
             targets=[graph.values[x] for x in targets],
         )
-        title = f"{getattr(f, '__name__', 'program')}({', '.join(words)})"
-        self.source, self.given, self.names = source_of(title, self.parts, threads)
+        name = getattr(f, "__name__", "program")
+        self.source, self.given, self.names = source_of(name, self.parts, len(words), threads)
         self.by_others = any(map(callable, self.given.values()))  # whether it calls functions that are not NumPy's
         namespace = dict(self.given)
-        exec(builtins.compile(self.source, f"<{title}>", "exec"), namespace)
+        exec(builtins.compile(self.source, f"<{name}>", "exec"), namespace)
         self.workspace, self.forward = namespace["workspace"], namespace["forward"]
         self.backward: Any = namespace.get("backward")  # or None, where nothing is tracked
 
@@ -147,7 +158,8 @@ class Program:
                 f"{name_of(self.f)} finds the iterator {iterators[0]}, and a program takes nothing from it: "
                 "give the function what comes next as an argument."
             )
-        trace, filled = Trace(self.scope.generators), list(flat)
+        trace = Trace([array for _, array in self.scope.arrays], self.scope.generators)
+        filled = list(flat)
         for i in self.positions:
             is_tensor = isinstance(flat[i], Tensor)
             filled[i] = trace.variable(numbers(flat[i]), is_tensor and flat[i]._requires_grad, not is_tensor)
@@ -159,17 +171,29 @@ class Program:
         """The way back: the gradient of the root, unless that is 1, and those of all inputs and parameters."""
         if root is None:
             return [], {}
-        targets = frozenset(node for node in history(root) if node.function is None and trace.traced(node))
+        found, stack = {root}, [root]
+        while stack:
+            node = stack.pop()
+            for x in () if trace.is_input(node) else node.args or ():
+                if isinstance(x, Tensor) and x._requires_grad and x not in found:
+                    found.add(x)
+                    stack.append(x)
+        targets = frozenset(filter(trace.is_input, found))
+        if not targets:
+            return [], {}
+        # The gradient of a single number is mostly 1; whatever else it is, it can be multiplied in the end, unless what
+        # lies between may be too small for half precision.
+        self.unit = root.shape == () and all(x.dtype.itemsize > 2 for x in found)
         one = np.ones(root.shape, root.dtype)
         with observed(trace), recording(True), np.errstate(all="ignore"):
             g = Tensor(one) if self.unit else trace.variable(one, False, True)
-            found = backpropagate(root, g, targets, record=True)
-        return [] if self.unit else [g], {target: as_tensor(found[target]) for target in targets}
+            slopes = backpropagate(root, g, targets, record=True)
+        return [] if self.unit else [g], {target: as_tensor(slopes[target]) for target in targets}
 
     def fits(self) -> bool:
         """Whether it is right as things are: what the function closes over, and which parameters are frozen."""
         return (
-            self.requires_grad == [tensor._requires_grad for tensor in self.closed]
+            self.requires_grad == [tensor._requires_grad for tensor in self.watched]
             and not (self.frozen and not all(itertools.starmap(same_numbers, self.frozen)))
             and not self.scope.changed()
         )
@@ -184,18 +208,22 @@ class Program:
             arrays[i] = arrays[i]._data
         outputs, draws, saved = self.forward(buffers, *arrays, *[tensor._data for tensor in self.closed])
         run = Run(self, flat, draws, buffers, saved)
-        if self.doubtful and any(np.isnan(output).any() for output in outputs):
+        if self.doubtful and any(outputs[-self.doubts :]):
             answer = run.eager()
             return answer.rebuild(answer.leaves)  # with masks, where a branch was not chosen
         leaves = list(self.leaves)
         if self.tracked:
             args = [*[flat[i] for i in self.from_flat], *self.from_closed]
             total = recorded(replayed, args, {"run": run}, np.asarray(outputs[0]))
+            run.time = total._time
             if self.alone:
                 return total
             for k, part in zip(self.tracked, [total] if len(self.tracked) == 1 else self.split(total), strict=True):
                 leaves[k] = part
-        for k, output, is_array in zip(self.others, outputs[bool(self.tracked) :], self.are_arrays, strict=True):
+        for k in self.copied:
+            leaves[k] = np.array(leaves[k])
+        rest = outputs[bool(self.tracked) : len(outputs) - self.doubts]
+        for k, output, is_array in zip(self.others, rest, self.are_arrays, strict=True):
             leaves[k] = output if is_array else Tensor(output)
         return self.build(leaves)
 
@@ -213,13 +241,17 @@ class Program:
             self.pool.append(buffers)
 
 
+_requires_grad_of = operator.attrgetter("_requires_grad")
+
+
 class Run:
     """One run of a program: the way back through it, once, and what is needed to run the function itself."""
 
-    __slots__ = ("buffers", "draws", "flat", "program", "saved")
+    __slots__ = ("buffers", "draws", "flat", "program", "saved", "time")
 
     def __init__(self, program: Program, flat: Sequence[Any], draws: Any, buffers: Any, saved: Any) -> None:
         self.program, self.flat, self.draws, self.buffers, self.saved = program, flat, draws, buffers, saved
+        self.time = 0  # of the answer
 
     def __del__(self) -> None:
         if self.saved is not None:
@@ -239,7 +271,8 @@ class Run:
 
     def __call__(self, *tensors: Tensor) -> Any:
         """What is tracked in what the function itself gives for these tensors: one of its own, never an argument."""
-        if changed := self.program.scope.changed():
+        late = (x for x in self.program.closed if x._time > self.time)
+        if changed := self.program.scope.changed() or next(map(self.program.scope.name_of, late), None):
             raise RuntimeError(
                 f"{changed} has been changed since {name_of(self.program.f)} was called, and to differentiate that "
                 "twice it is run again: take derivatives before the change, or call the function again after it."
@@ -259,9 +292,11 @@ class Run:
     def deposit(self, answer: Tensor) -> bool:
         """Add the gradients of the call that gave `answer`, a single number, to those of its tensors, all leaves."""
         leaves: Any = answer.args
-        if answer._data.size != 1 or max(map(_time_of, leaves)) > answer._time:
+        if answer._data.size != 1 or max(map(_time_of, leaves), default=0) > answer._time:
             return False
-        if self.program.from_flat and (len({*leaves}) < len(leaves) or any(leaf.function for leaf in leaves)):
+        if not all(map(_requires_grad_of, leaves)):
+            return False
+        if self.program.inside and (len({*leaves}) < len(leaves) or any(leaf.function for leaf in leaves)):
             return False
         before = [leaf._grad for leaf in leaves]
         into = [
@@ -280,6 +315,8 @@ class Run:
         if saved is None:
             return False
         self.saved = None
+        if not into:
+            return True
         if not program.unit:
             seed = program.parts.seeds[0]
             into = [np.ones(seed.shape, seed.dtype) if g is None else g, *into]
@@ -313,7 +350,7 @@ class Compiled:
         self.programs: dict[Any, list[Program]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current() or watcher():  # part of a larger program, or under examination
+        if apart():  # part of a larger program, or under examination
             return self.f(*args, **kwargs)
         key: Any = (is_recording(), *map(signature, args))
         flat: Sequence[Any] = args
@@ -326,12 +363,15 @@ class Compiled:
                 return program(flat)
         return self.traced(key, flat, rebuild)(flat)
 
+    def __reduce__(self) -> Any:
+        return Compiled, (self.f, self.threads)  # a copy makes programs of its own
+
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else MethodType(self, owner)
 
     def __getattr__(self, name: str) -> Any:
         """What a model has, such as `parameters`, has the compiled one."""
-        if name == "f":  # it is being copied, and has nothing yet
+        if name == "f":  # before there is one
             raise AttributeError(name)
         return getattr(self.f, name)
 
@@ -348,6 +388,8 @@ class Compiled:
             )
         program = Program(self.f, flat, rebuild, self.threads)
         programs[:] = [*programs[-MANY:], program]
+        while len(self.programs) > MOST:
+            self.programs.pop(next(iter(self.programs)))
         return program
 
     @property
@@ -370,6 +412,10 @@ class Compiled:
         numbers, or that calls functions which cannot be written down.
         """
         program = self.newest()
+        if len(program.tracked) > 1:
+            raise ValueError(
+                "the program joins several answers, to walk back through them: call it in mg.no_grad() first"
+            )
         kinds = [(value.shape, value.dtype) for value in program.parts.inputs[: len(program.positions)]]
         weights = program.names[len(kinds) :]
         export.save(
@@ -378,10 +424,12 @@ class Compiled:
             program.given,
             [(name, *kind) for name, kind in zip(program.names, kinds, strict=False)],
             {name: tensor._data for name, tensor in zip(weights, program.closed, strict=True)},
+            len(program.tracked) + len(program.others),
         )
 
 
-MANY, MOST_IDLE = 16, 8  # programs of one function that are worth a warning; workspaces that are kept
+LASTING = (type, np.ufunc, np.dtype, slice, range, enum.Enum)  # what may be returned as it is
+MANY, MOST, MOST_IDLE = 16, 256, 8  # programs of one function: worth a warning, and at most; workspaces that are kept
 ARRAYS = (np.ndarray, np.generic, Tensor)
 SIMPLE = {np.ndarray, Tensor}
 
@@ -402,7 +450,7 @@ def signature(x: Any) -> Any:
         return x._data.shape, x._data.dtype, x._requires_grad
     if isinstance(x, ARRAYS):
         return x.shape, x.dtype
-    if isinstance(x, (bool, int, float, str)):
+    if isinstance(x, (*CONSTANTS, slice, range)):
         return type(x), repr(x)  # which tells 0.0 from -0.0
     return Same(x)
 

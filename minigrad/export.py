@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.nn.module import save_arrays
 from minigrad.tensor import Array, name_of
 
 LOAD = """
@@ -30,7 +31,7 @@ def predict(*inputs):
         if x.shape != shape:
             raise ValueError(f"this program is for an input of shape {{shape}}, and got one of shape {{x.shape}}")
     outputs, _, _ = forward(workspace(), *given, *(weights[name] for name in {parameters}))
-    return outputs[0] if len(outputs) == 1 else outputs
+    return outputs[0] if {answers} == 1 else outputs[:{answers}]
 
 
 if __name__ == "__main__":
@@ -46,11 +47,12 @@ def save(
     given: Mapping[str, Any],
     inputs: Sequence[tuple[str, tuple[int, ...], Any]],
     parameters: Mapping[str, Array],
+    answers: int,
 ) -> None:
     """Write the module at `path`, a file name that ends in .py, and its weights.
 
     `given` are the global names that the source does not define, `inputs` the names, shapes and dtypes of what the
-    program is called with, `parameters` what it is given after them.
+    program is called with, `parameters` what it is given after them; the first so many outputs are `answers`.
     """
     path = Path(path)
     if path.suffix != ".py":
@@ -68,6 +70,7 @@ def save(
     main = MAIN.format(
         inputs=", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in inputs),
         kinds=kinds,
+        answers=answers,
         parameters=list(parameters),
         count=len(inputs) + 1,
         file=path.name,
@@ -91,7 +94,7 @@ def save(
         + body
         + main
     )
-    np.savez(path.with_suffix(".npz"), allow_pickle=False, **parameters, **arrays)
+    save_arrays(path.with_suffix(".npz"), {**parameters, **arrays})
     path.write_text(text, encoding="utf-8")
 
 
@@ -121,7 +124,9 @@ class Embedded:
             self.lines.append(f"\n{name} = functools.partial({thing.func.__name__}, {arguments})")
         elif module.partition(".")[0] in IMPORTED and getattr(sys.modules.get(module), its_name, None) is thing:
             self.imports.add(f"from {module} import {its_name}" + f" as {name}" * (name != its_name))
-        elif isinstance(thing, (int, float, str, tuple)):
+        elif isinstance(thing, float):
+            self.lines.append(f'{name} = float("{thing!r}")')
+        elif isinstance(thing, (int, str, tuple)):
             self.lines.append(f"{name} = {thing!r}")
         else:
             self.function(name, inspect.unwrap(thing) if callable(thing) else thing)

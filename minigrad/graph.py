@@ -50,7 +50,7 @@ class Graph:
         found, stack = set(roots), list(roots)
         while stack:
             tensor = stack.pop()
-            for leaf in leaves((tensor.args, tensor.kwargs)):
+            for leaf in () if self.trace.is_input(tensor) else leaves((tensor.args, tensor.kwargs)):
                 if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
                     found.add(leaf)
                     stack.append(leaf)
@@ -60,11 +60,11 @@ class Graph:
         return [self.values[root] for root in roots]
 
     def value_of(self, tensor: Tensor) -> Value:
-        if tensor.function is None:
-            if not self.trace.traced(tensor):
-                return self.constant(tensor._data)
+        if self.trace.is_input(tensor):
             self.inputs.append(tensor)
             return Value(tensor)
+        if tensor.function is None:
+            return self.constant(tensor._data)
         inside = lambda x: self.values[x] if isinstance(x, Tensor) else x
         return self.make(tensor, tensor.function, mapped(inside, tensor.args), mapped(inside, tensor.kwargs))
 

@@ -198,7 +198,7 @@ def lead(g, x, y, wins, loses):
 
 def kept(x, axis):
     """The shape of `x` with length 1 on the reduced axes: what a reduction with keepdims=True returns."""
-    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    axes = range(x.ndim) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
@@ -226,7 +226,7 @@ def same(x, ans):
 
 def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
     """The product of all other elements, for every element; without a division, so that it is right with zeros."""
-    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    axes = tuple(range(x.ndim)) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
     last = tuple(range(-len(axes), 0))
     x = np.moveaxis(x if where is True else np.where(where, x, 1), axes, last)
     lines = np.reshape(x, (*x.shape[: x.ndim - len(axes)], math.prod(x.shape[x.ndim - len(axes) :])))

@@ -10,21 +10,28 @@ from __future__ import annotations
 import dis
 import functools
 import io
+import os
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from operator import is_
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Array, Tensor
+from minigrad.tensor import Array, Tensor, vjps
+from minigrad.trace import TraceError, owner_of, same_numbers
 
 LIBRARIES = {"minigrad", "numpy", *sys.stdlib_module_names}  # whose variables do not change
+STANDARD = str(Path(os.__file__).parent)  # the folder of Python's own
 CONSTANTS = (bool, int, float, complex, str, bytes, np.generic, type(None))  # equal when their numbers are
 WRITING = {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__setitem__"}
-LIMIT = 10_000  # things that are looked at; what a function reaches first comes first
+CONTAINERS = (Mapping, Sequence, Set, ValuesView, ItemsView)
+WHOLE = {"vars", "__dict__", "asdict", "astuple", "attrgetter", "parameters", "named_parameters", "state_dict"}
+PLAIN = {"float", "int", "bool", "complex", "item", "tolist"}
+LIMIT = 10_000  # things that a function may reach
 
 
 class Scope:
@@ -34,20 +41,26 @@ class Scope:
         self.names: list[str] = []  # of variables
         self.looks: list[Callable[[], Any]] = []  # how to look at each
         self.containers: list[tuple[str, Any]] = []  # lists and the like, of which every item counts
-        self.tensors: dict[int, str] = {}  # the names of Tensors, by id
+        self.tensors: dict[Tensor, str] = {}
         self.arrays: list[tuple[str, Array]] = []
         self.generators: list[tuple[str, Any]] = []  # of random numbers
         self.iterators: list[str] = []
         self.code_names, self.stored = {"forward", "__wrapped__"}, set[str]()
+        self.plain = False  # whether the code may look at numbers of arrays, or branch
         self.namespaces: list[tuple[str, Namespace]] = []
         self.watched: set[Any] = set()
-        seen: dict[int, Any] = {}
+        self.seen: dict[int, Any] = {}
         self.queue = list(roots.items())
         while self.queue:
             for name, thing in self.queue:  # which grows on the way
-                if id(thing) not in seen and len(seen) < LIMIT:
-                    seen[id(thing)] = thing
+                if not isinstance(thing, CONSTANTS) and id(thing) not in self.seen:
+                    self.seen[id(thing)] = thing
                     self.visit(name, thing)
+            if len(self.seen) > LIMIT:
+                raise TraceError(
+                    f"the function finds more than {LIMIT:,} things ({name} is one), too many to see whether one of "
+                    "them changes: give it what it needs as arguments."
+                )
             self.queue = []
             for prefix, space in self.namespaces:
                 for key in space.keys(self.code_names, self.stored):
@@ -68,7 +81,7 @@ class Scope:
         """Find out what a thing leads to."""
         prefix = f"{name}." if name else ""
         if isinstance(thing, Tensor):
-            self.tensors[id(thing)] = name
+            self.tensors[thing] = name
         elif isinstance(thing, np.ndarray):
             self.arrays.append((name, thing))
         elif isinstance(thing, FunctionType):
@@ -78,8 +91,7 @@ class Scope:
         elif isinstance(thing, property):
             self.queue.append((name, thing.fget))
         elif isinstance(thing, functools.partial):
-            self.queue += [(name, thing.func), *((f"{prefix}{key}", x) for key, x in enumerate(thing.args))]
-            self.queue += [(f"{prefix}{key}", x) for key, x in thing.keywords.items()]
+            self.queue += [(name, thing.func), (name, thing.args), (name, thing.keywords)]
         elif isinstance(thing, (ModuleType, type)):
             self.queue += [("", base) for base in getattr(thing, "__bases__", ())]
             if not is_library(thing):
@@ -92,19 +104,21 @@ class Scope:
             self.iterators.append(name)
         elif isinstance(thing, random.Random) or hasattr(type(thing), "_bit_generator"):
             self.generators.append((name, thing))
-        elif not isinstance(thing, CONSTANTS):
+        else:
             self.object(name, prefix, thing)
 
     def function(self, prefix: str, function: FunctionType) -> None:
         code, given = function.__code__, function.__defaults__ or ()
-        names, stored = names_of(code)
+        names, stored, branches = names_of(code)
         self.code_names |= names
         self.stored |= stored
+        self.queue += [("", rule) for rule in vjps.get(function, ()) if rule is not None]
         for key, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             self.watch(key, id(cell), functools.partial(getattr, cell, "cell_contents", None))
         self.queue += zip(code.co_varnames[code.co_argcount - len(given) :], given, strict=False)
         self.queue += (function.__kwdefaults__ or {}).items()
-        if function.__globals__.get("__name__", "").partition(".")[0] not in LIBRARIES:
+        if not is_library(function.__globals__.get("__name__", "")):
+            self.plain = self.plain or branches or not names.isdisjoint(PLAIN)
             self.namespaces.append(("", Namespace(function.__globals__, names)))
             self.namespaces.append((prefix, Namespace(function)))
 
@@ -112,11 +126,11 @@ class Scope:
         if "__wrapped__" in getattr(thing, "__dict__", ()):  # a function that was compiled, for one
             self.queue.append((name, thing.__wrapped__))
             return
-        if isinstance(thing, dict):
+        if isinstance(thing, Mapping):
             self.containers.append((name, thing.values()))
-        if isinstance(thing, (list, tuple, set, dict)):
+        if isinstance(thing, CONTAINERS):
             self.containers.append((name, thing))
-            items = thing.items() if isinstance(thing, dict) else enumerate(thing)
+            items = thing.items() if isinstance(thing, Mapping) else enumerate(thing)
             self.queue += [(f"{prefix}{key}", item) for key, item in items]
         self.queue += [(name, type(thing)), (name, getattr(thing, "__self__", None))]  # also of built-in methods
         self.namespaces.append((prefix, Namespace(thing)))
@@ -159,7 +173,7 @@ class Scope:
         """The name of a Tensor, or of the array that it stands for or is a view of."""
         owner = owner_of(tensor._data)
         names = (name for name, array in self.arrays if owner_of(array) is owner)
-        return self.tensors.get(id(tensor)) or next(names, "given")
+        return self.tensors.get(tensor) or next(names, "given")
 
     def unmet(self, met: Iterable[Array]) -> list[Array]:
         """The arrays of which none of those that were met is a part."""
@@ -186,6 +200,8 @@ class Namespace:
         """Those of the names of code that may be looked up here, and those that code stores."""
         if self.only is not None:
             names, stored = self.only, stored & self.only
+        elif not names.isdisjoint(WHOLE) and not isinstance(self.owner, type):
+            names = names | self.own.keys() | self.slots
         if isinstance(self.owner, type):
             special = {key for key, value in self.own.items() if key[:2] == "__" and isinstance(value, FunctionType)}
             return [key for key in names | special - WRITING if hasattr(self.owner, key)]
@@ -207,29 +223,33 @@ def are_equal(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and isinstance(a, CONSTANTS) and repr(a) == repr(b))
 
 
-def same_numbers(a: Array, b: Array) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-
-
-def owner_of(array: Array) -> Array:
-    """The array whose memory it is."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
 def is_library(thing: Any) -> bool:
-    module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
-    return str(module).partition(".")[0] in LIBRARIES
+    """Whether it is of NumPy, of this package, or of Python's own modules."""
+    if not isinstance(thing, str):
+        thing = thing.__name__ if isinstance(thing, ModuleType) else str(thing.__module__)
+    root = thing.partition(".")[0]
+    file = getattr(sys.modules.get(root), "__file__", None) or STANDARD
+    return root in LIBRARIES and (root in ("numpy", "minigrad") or file.startswith(STANDARD))
 
 
-def names_of(code: CodeType) -> tuple[set[str], set[str]]:
-    """The global names and attributes that a function mentions, and those that it stores; with functions in it."""
-    found, stored = set(code.co_names), set[str]()
-    stored.update(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_ATTR", "STORE_GLOBAL"))
+def names_of(code: CodeType) -> tuple[set[str], set[str], bool]:
+    """The global names and attributes that a function may mean, those that it stores, and whether it branches.
+
+    Texts count, too, since they may be given to getattr; and so do the functions in it.
+    """
+    found, stored, branches = set(code.co_names), set[str](), False
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("STORE_ATTR", "STORE_GLOBAL"):
+            stored.add(instruction.argval)
+        branches = branches or ("JUMP" in instruction.opname and "IF" in instruction.opname)
     for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names, more = names_of(constant)
+        if isinstance(constant, str) and constant.isidentifier():
+            found.add(constant)
+        elif isinstance(constant, tuple):
+            found.update(text for text in constant if isinstance(text, str))
+        elif isinstance(constant, CodeType):
+            names, more, branching = names_of(constant)
             found |= names
             stored |= more
-    return found, stored
+            branches = branches or branching
+    return found, stored, branches

@@ -29,6 +29,7 @@ class Writer:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.taken = {"np", "min", "range", "buffers", "saved", "workspace", "forward", "backward"}
+        self.taken |= {"sys", "Path", "file", "weights", "predict"}  # of the module that it may be saved as
         self.local: dict[Value, str] = {}  # the names of values
         self.globals: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
         self.count = itertools.count()
@@ -119,11 +120,11 @@ class Writer:
         inside = Plan([*block.values, *block.sums], [*whole, *block.sums], letter="r")
         outer, body, memory = dict(self.local), [f"j = min(i + {rows}, {length})"], []
         self.local.update(inside.place)
-        for x in dict.fromkeys([*whole, *block.operands()]):
-            if x.shape[:1] == (length,) and len(x.shape) == len(block.shape):
-                text = self.text(x)
-                self.local[x] = self.new_name(f"{text}_rows")
-                body.append(f"{self.local[x]} = {text}[i:j]")
+        cut = [x for x in dict.fromkeys([*whole, *block.operands()]) if x.shape[:1] == (length,)]
+        cut = [x for x in cut if len(x.shape) == len(block.shape)]
+        for x, text in zip(cut, list(map(self.text, cut)), strict=True):
+            self.local[x] = self.new_name(f"{text}_rows")
+            body.append(f"{self.local[x]} = {text}[i:j]")
         for name, (shape, dtype) in inside.buffers.items():
             memory.append(f'all_{name} = np.empty({(rows, *shape[1:])}, "{dtype}")')
             body.append(f"{name} = all_{name}[: j - i]")
@@ -238,24 +239,28 @@ class Parts(NamedTuple):
     targets: Sequence[Value]  # the inputs that the gradients belong to
 
 
-def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str, Any], list[str]]:
-    """The source of a program, what those of its global names stand for that it does not define, and its inputs."""
+def source_of(name: str, parts: Parts, count: int, threads: int) -> tuple[str, dict[str, Any], list[str]]:
+    """The source of a program that is called by a name with so many arguments, the first inputs.
+
+    Also, what those of its global names stand for that it does not define, and the names of its inputs.
+    """
     writer = Writer(threads)
-    for value, name in zip([*parts.inputs, *parts.seeds], [*parts.names, *["g"] * len(parts.seeds)], strict=True):
-        writer.local[value] = writer.new_name(name)
+    for value, wish in zip([*parts.inputs, *parts.seeds], [*parts.names, *["g"] * len(parts.seeds)], strict=True):
+        writer.local[value] = writer.new_name(wish)
+    inputs = list(map(writer.name, parts.inputs))
     destinations = [writer.new_name(f"d_{writer.name(target)}") for target in parts.targets]
     direct: dict[Value, str] = {}  # gradients that are written where they belong by the call that makes them
     before, after = {*parts.inputs, *parts.forward}, {*parts.backward}
-    for value, name in zip(parts.gradients, destinations, strict=True):
+    for value, place in zip(parts.gradients, destinations, strict=True):
         if value in after and is_new(value) and takes_out(value):
-            direct.setdefault(value, name)
+            direct.setdefault(value, place)
     forward, backward = grouped(parts.forward), grouped(parts.backward)
     plan = writer.plan = Plan([*forward, *backward], [*parts.outputs, *parts.draws, *parts.gradients], direct)
     writer.local.update(plan.place)
     first, second = ([line for step in steps for line in writer.lines(step)] for steps in (forward, backward))
-    for value, name in zip(parts.gradients, destinations, strict=True):
-        if direct.get(value) != name:
-            second.append(f"{writer.function(np.copyto)}({name}, {writer.text(value)})")
+    for value, place in zip(parts.gradients, destinations, strict=True):
+        if direct.get(value) != place:
+            second.append(f"{writer.function(np.copyto)}({place}, {writer.text(value)})")
     saved: dict[str, None] = {}  # the names of what lies in no buffer
     used = [operand for value in parts.backward for operand in value.operands()]
     for value in [*used, *parts.gradients]:
@@ -273,18 +278,18 @@ def source_of(title: str, parts: Parts, threads: int = 1) -> tuple[str, dict[str
 
     answer = as_tuple(map(handing, parts.outputs)), as_tuple(map(writer.text, parts.draws)), as_tuple(saved)
     buffers = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
-    body = [f"def forward({', '.join(['buffers', *map(writer.name, parts.inputs)])}):"]
+    body = [f"def forward({', '.join(['buffers', *inputs])}):"]
     body += indented([*buffers, *first, f"return {', '.join(answer)}"])
     if parts.gradients:
         given = ["buffers", "saved", *map(writer.name, parts.seeds), *destinations]
         unpacked = [f"{as_tuple(saved)} = saved"] if saved else []
         body += ["", "", f"def backward({', '.join(given)}):", *indented([*buffers, *unpacked, *second])]
-    made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {name}" for name, (shape, kind) in plan.buffers.items()]
+    made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {b}" for b, (shape, kind) in plan.buffers.items()]
     memory = ["def workspace():", *indented(["return (", *indented(made), ")"] if made else ["return ()"])]
     head, unknown = writer.head()
-    comments = [f"# {name} is given: {described(thing)}" for name, thing in unknown.items()]
-    lines = [f'"""{title}"""', "", *head, *comments, "", "", *memory, "", "", *body]
-    return "\n".join(lines) + "\n", unknown, list(map(writer.name, parts.inputs))
+    comments = [f"# {given} is given: {described(thing)}" for given, thing in unknown.items()]
+    lines = [f'"""{name}({", ".join(inputs[:count])})"""', "", *head, *comments, "", "", *memory, "", "", *body]
+    return "\n".join(lines) + "\n", unknown, inputs
 
 
 def described(thing: Any) -> str:

@@ -461,8 +461,8 @@ def backpropagate(
     """
     nodes = history(root, targets)
     if watching := observer():
-        watching.walked = True
-        return _walk(nodes, root, as_tensor(gradient), targets, record=True)
+        walked: dict[Tensor, Any] = watching.walk(_walk, nodes, root, as_tensor(gradient), targets, record=True)
+        return walked
     chose = not choices.isdisjoint(map(_function_of, nodes)) or any("where" in k for k in map(_kwargs_of, nodes) if k)
     again = list(nodes) if chose and any(map(_chooses, nodes)) else []
     # What is masked now must be masked in the next derivative, too; and a watcher is shown no nan that will not stay.

@@ -21,6 +21,7 @@ from minigrad.debug import users_line
 from minigrad.tensor import (
     Function,
     Tensor,
+    as_tensor,
     choices,
     constants,
     explained,
@@ -29,6 +30,7 @@ from minigrad.tensor import (
     name_of,
     observer,
     vjps,
+    watcher,
 )
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
@@ -54,12 +56,16 @@ class Trace:
     on the way back too. Those of them that are looked at are `frozen`: the program is for their numbers alone.
     """
 
-    def __init__(self, generators: Iterable[tuple[str, Any]] = ()) -> None:
+    def __init__(self, known: Iterable[Any] = (), generators: Iterable[tuple[str, Any]] = ()) -> None:
         self.begin = Tensor(0.0)._time
+        self.known = {id(owner_of(array)) for array in known}  # arrays that the function finds outside of itself
+        self.mixed = False  # whether it meets arrays or numbers of NumPy that were made of others, maybe of these
         self.arrays: set[Tensor] = set()  # Tensors that stand for plain arrays
         self.given: dict[int, Tensor] = {}  # those of them that are no arguments, by the id of the array
+        self.numbers: dict[int, Any] = {}  # what they were
         self.frozen: dict[Tensor, None] = {}
-        self.walked = self.chose = False  # whether it has gradients in it, and choices
+        self.walking = self.chose = False  # whether rules are at work, and whether there were choices
+        self.wrong: list[Tensor] = []  # whether there is a nan in a gradient that it computes
         self.draws: list[Tensor] = []
         modules = [(name, sys.modules[name]) for name in ("random", "numpy.random") if name in sys.modules]
         self.generators = {generator: name for name, generator in [*modules, *generators]}
@@ -78,13 +84,36 @@ class Trace:
         """The Tensor that stands for an array; what only the rules know is a constant."""
         if isinstance(x, np.ndarray):
             if id(x) not in self.given:
-                self.given[id(x)] = Tensor(x) if self.walked else self.variable(x, False, True)
+                self.given[id(x)] = Tensor(x) if self.walking else self.variable(x, False, True)
+                self.numbers[id(x)] = x.copy()
+                self.mixed = self.mixed or (not self.walking and id(owner_of(x)) not in self.known)
             return self.given[id(x)]
+        self.mixed = self.mixed or (not self.walking and isinstance(x, np.generic))
         return x
+
+    def walk(self, function: Function, *args: Any, **kwargs: Any) -> dict[Tensor, Any]:
+        """Walk back through what was recorded, which is recorded, too."""
+        outside, self.walking = self.walking, True
+        try:
+            answers: dict[Tensor, Any] = function(*args, **kwargs)
+            self.wrong += [
+                self.call(np.any, (self.call(np.isnan, (g,), {}),), {}) for g in map(as_tensor, answers.values())
+            ]
+        finally:
+            self.walking = outside
+        return answers
+
+    def met(self) -> list[Any]:
+        """The arrays that are read afresh."""
+        return [tensor._data for tensor in self.given.values() if tensor in self.arrays]
 
     def traced(self, tensor: Tensor) -> bool:
         """Whether its numbers may differ from run to run: those of inputs, parameters, and what is made of them do."""
         return tensor.function is not None or tensor._time <= self.begin
+
+    def is_input(self, tensor: Tensor) -> bool:
+        """Whether it was there before, and so is read afresh in every run."""
+        return tensor._time <= self.begin
 
     def belongs(self, thing: Any) -> bool:
         """Whether a thing is a Tensor that has to do with this run alone."""
@@ -133,13 +162,13 @@ class Trace:
         found, stack = {tensor}, [tensor]
         while stack:
             node = stack.pop()
-            if node.function is None and self.traced(node):
+            if self.is_input(node):
                 if self.given.get(id(node._data)) is not node:
                     self.refuse(how or f"looks at the numbers of a {tensor.dtype}{list(tensor.shape)} tensor")
                 self.frozen[node] = None
             if node.function is draw:
                 self.refuse(how or "looks at random numbers")
-            for leaf in leaves((node.args, node.kwargs)):
+            for leaf in () if self.is_input(node) else leaves((node.args, node.kwargs)):
                 if isinstance(leaf, Tensor) and leaf not in found:
                     found.add(leaf)
                     stack.append(leaf)
@@ -148,7 +177,8 @@ class Trace:
         """Raise an error that names the user's own line."""
         raise TraceError(
             f"{users_line()}, {what}, and a compiled function must be right for other numbers, too: choose between "
-            "values with np.where(condition, a, b), take numbers outside of it, or leave it uncompiled."
+            "values with np.where(condition, a, b), and from a table with np.take(table, i), take numbers outside of "
+            "it, or leave it uncompiled."
         )
 
     def drawn(self, function: Function, *args: Any, **kwargs: Any) -> Any:
@@ -168,6 +198,13 @@ class Trace:
 
     def __exit__(self, kind: Any, error: object, traceback: object) -> None:
         """Put the generators back to where they were, as the first run of the program draws first."""
+        for key, numbers in self.numbers.items():
+            array = self.given[key]._data
+            if kind is None and not same_numbers(array, numbers):
+                raise TraceError(
+                    f"the function writes to a {array.dtype}{list(array.shape)} array after it was used with a Tensor, "
+                    "and a program reads it once: make a new array instead."
+                )
         for generator, before in self.before.items():
             now = state_of(generator)
             put_back(generator, before)
@@ -177,6 +214,17 @@ class Trace:
                     "not do again: say mg.draw(rng.random, shape) for rng.random(shape), or give it the random numbers "
                     "as an argument."
                 )
+
+
+def owner_of(array: Any) -> Any:
+    """The array whose memory it is."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def same_numbers(a: Any, b: Any) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
 def state_of(generator: Any) -> Any:
@@ -203,6 +251,11 @@ def current() -> Trace | None:
     """The trace that is under way in this thread and async task."""
     watching = observer()
     return watching if isinstance(watching, Trace) else None
+
+
+def apart() -> bool:
+    """Whether calls are traced or debugged here, or done again with the same draws, so that programs must not run."""
+    return observer() is not None or watcher() is not None or _draws.get() is not None
 
 
 def draw(function: Function, *args: Any, **kwargs: Any) -> Any:
