@@ -32,7 +32,7 @@ import numpy as np
 
 from minigrad import export
 from minigrad.graph import Graph
-from minigrad.nn.module import walk
+from minigrad.nn.module import Module, walk
 from minigrad.scope import CONSTANTS, Scope
 from minigrad.source import Parts, source_of
 from minigrad.tensor import (
@@ -98,7 +98,8 @@ class Program:
         wrong = list(trace.wrong)
         seeds, slopes = self.walk(trace, answer.total)
         self.chooses = trace.chose
-        self.doubtful = trace.chose and bool(wrong)  # whether a nan may have come from what was not chosen
+        self.walks = bool(wrong)  # whether the function takes gradients itself
+        self.doubtful = trace.chose and self.walks  # whether a nan may have come from what was not chosen
         for x in answer.leaves:
             if not isinstance(x, (*CONSTANTS, *ARRAYS, *LASTING)) and id(x) not in self.scope.seen:
                 raise TraceError(
@@ -206,7 +207,10 @@ class Program:
         arrays = [flat[i] for i in self.positions]
         for i in self.tensors:
             arrays[i] = arrays[i]._data
-        outputs, draws, saved = self.forward(buffers, *arrays, *[tensor._data for tensor in self.closed])
+        arrays += [tensor._data for tensor in self.closed]
+        outputs, draws, saved = (
+            self.quiet(self.forward, buffers, *arrays) if self.walks else self.forward(buffers, *arrays)
+        )
         run = Run(self, flat, draws, buffers, saved)
         if self.doubtful and any(outputs[-self.doubts :]):
             answer = run.eager()
@@ -226,6 +230,13 @@ class Program:
         for k, output, is_array in zip(self.others, rest, self.are_arrays, strict=True):
             leaves[k] = output if is_array else Tensor(output)
         return self.build(leaves)
+
+    def quiet(self, function: Function, *args: Any) -> Any:
+        """Run a part of the program without warnings of nan and inf."""
+        if not self.by_others:
+            return quietly(function, *args)
+        with np.errstate(all="ignore"):
+            return function(*args)
 
     def split(self, total: Tensor) -> list[Tensor]:
         """The outputs that were joined."""
@@ -320,11 +331,7 @@ class Run:
         if not program.unit:
             seed = program.parts.seeds[0]
             into = [np.ones(seed.shape, seed.dtype) if g is None else g, *into]
-        if program.by_others:
-            with np.errstate(all="ignore"):
-                program.backward(self.buffers, saved, *into)
-        else:
-            quietly(program.backward, self.buffers, saved, *into)
+        program.quiet(program.backward, self.buffers, saved, *into)
         program.release(self.buffers)
         return True
 
@@ -356,7 +363,7 @@ class Compiled:
         flat: Sequence[Any] = args
         rebuild: Function = positional
         if kwargs or (key not in self.programs and not all(type(x) in SIMPLE for x in args)):
-            flat, rebuild = _flatten((args, kwargs))
+            flat, rebuild = _flatten((args, kwargs), whole=(Module,))
             key = (structure_of(rebuild, len(flat)), is_recording(), *map(signature, flat))
         for program in self.programs.get(key, ()):
             if program.fits():

@@ -36,12 +36,12 @@ def stack(arrays, axis=0, dtype=None):
 
 @composite(np.split)
 def split(x, indices_or_sections, axis=0):
-    return _pieces(x, np.split(np.arange(x.shape[axis]), indices_or_sections), axis)
+    return _pieces(x, np.split(np.arange(x.shape[axis]), plain(indices_or_sections)), axis)
 
 
 @composite(np.array_split)
 def array_split(x, indices_or_sections, axis=0):
-    return _pieces(x, np.array_split(np.arange(x.shape[axis]), indices_or_sections), axis)
+    return _pieces(x, np.array_split(np.arange(x.shape[axis]), plain(indices_or_sections)), axis)
 
 
 def _pieces(x, pieces, axis):

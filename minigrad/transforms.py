@@ -8,6 +8,7 @@ So the transforms nest in every combination.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -335,11 +336,16 @@ def _out(x: Any, as_tensor: bool) -> Any:
 # -------------------------------------------------------------------------------------------------- structures
 
 
-def _flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The leaves of nested dicts, lists, tuples and dataclasses, and the function that puts others in their places."""
+def _flatten(tree: Any, whole: tuple[type, ...] = ()) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """The leaves of nested dicts, lists, tuples and dataclasses, and the function that puts others in their places.
+
+    Things of the kinds in `whole` are leaves, whatever else they are.
+    """
     build: Callable[[list[Any]], Any]
+    if isinstance(tree, whole):
+        return [tree], lambda leaves: leaves[0]
     if isinstance(tree, dict):
-        parts, build = list(tree.values()), lambda values: dict(zip(tree, values, strict=True))
+        parts, build = list(tree.values()), lambda values: _with_items(tree, dict(zip(tree, values, strict=True)))
     elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
         parts, build = list(tree), lambda values: type(tree)(*values)
     elif isinstance(tree, (list, tuple)):
@@ -347,18 +353,35 @@ def _flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         names = [field.name for field in dataclasses.fields(tree)]
         parts = [getattr(tree, name) for name in names]
-        build = lambda values: dataclasses.replace(tree, **dict(zip(names, values, strict=True)))
+        build = lambda values: _with_attributes(tree, dict(zip(names, values, strict=True)))
     elif tree is None:
         return [], lambda leaves: None
     else:
         return [tree], lambda leaves: leaves[0]
-    flat = [_flatten(part) for part in parts]
+    flat = [_flatten(part, whole) for part in parts]
 
     def rebuild(leaves: Sequence[Any]) -> Any:
         rest = iter(leaves)
         return build([part_rebuild(list(islice(rest, len(part)))) for part, part_rebuild in flat])
 
     return [leaf for part, _ in flat for leaf in part], rebuild
+
+
+def _with_items(tree: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    """A copy of a dict, of its own kind, with other values."""
+    if type(tree) is dict:
+        return items
+    other = copy.copy(tree)
+    other.update(items)
+    return other
+
+
+def _with_attributes(tree: Any, attributes: dict[str, Any]) -> Any:
+    """A copy of an object with other attributes, made without its constructor, which may look at them."""
+    other = copy.copy(tree)
+    for name, value in attributes.items():
+        object.__setattr__(other, name, value)
+    return other
 
 
 def _like(primals: Sequence[Any], tangents: Sequence[Any], name: str) -> list[Any]:

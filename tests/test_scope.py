@@ -1,16 +1,20 @@
 """Compiled functions follow the eager ones through all that they close over, or refuse to be compiled."""
 
+import collections
+import copy
 import functools
 import gc
 import itertools
+import pickle
 import random
 import re
 import runpy
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -1102,3 +1106,242 @@ def test_a_saved_program_has_the_arrays_of_the_last_call(tmp_path: Path) -> None
     compiled.save(tmp_path / "net.py")
     scale[...], mask[...], p.data = 3, False, np.zeros(3)
     np.testing.assert_array_equal(runpy.run_path(str(tmp_path / "net.py"))["predict"](X), expected)
+
+
+# ------------------------------------------------------------------------------------------- what is easily overlooked
+
+
+def with_numbers_of(m: np.ndarray) -> dict[str, Callable[[Any], Any]]:
+    """Functions that use an array with Tensors and by plain NumPy, too."""
+    return {
+        "a sum": lambda x: np.sum(x * m) / m.sum(),
+        "a branch": lambda x: np.sum(x * m) if m[0] > 0 else -np.sum(x * m),
+        "a sum with a number": lambda x: np.sum(x * m + x * (m + 1)),
+        "a float": lambda x: np.sum(x * m) * float(m[0]),
+        "after a gradient": lambda x: np.sum(mg.grad(lambda x: np.sum(x**3))(x) * m),
+    }
+
+
+@pytest.mark.parametrize("name", with_numbers_of(np.ones(3)))
+def test_arrays_that_are_used_in_two_ways(name: str) -> None:
+    m = np.ones(3)
+    f = with_numbers_of(m)[name]
+    compiled = mg.compile(f)
+    for change in ([1.0, 1.0, 1.0], [2.0, 1.0, 1.0], [-1.0, 3.0, 5.0]):
+        m[...] = change
+        x, y = tensor([1.0, 2.0, 3.0]), tensor([1.0, 2.0, 3.0])
+        compiled(x).backward()
+        f(y).backward()
+        assert_close(compiled(x).data, f(x).data)
+        assert_close(x.grad, y.grad)
+
+
+def test_an_array_that_is_written_between_two_uses_is_refused() -> None:
+    def f(x: Any) -> Any:
+        m, total = np.zeros(3), 0.0
+        for i in range(3):
+            m[i] = 1
+            total = total + np.sum(x * m)
+        return total
+
+    with pytest.raises(TraceError, match="writes to a float64"):
+        mg.compile(f)(np.ones(3))
+
+
+async def asynchronous(x: Any) -> Any:
+    return x * 2
+
+
+UNKNOWN: dict[str, Callable[[Any], Any]] = {
+    "a namespace": lambda x: SimpleNamespace(y=x * 2),
+    "a closure": lambda x: lambda: x * 2,
+    "a deque": lambda x: collections.deque([x * 2]),
+    "values of a dict": lambda x: {"a": x * 2}.values(),
+    "a map": lambda x: map(np.sin, [x]),
+    "a generator": lambda x: (x * i for i in range(2)),
+    "a coroutine": asynchronous,
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_cannot_be_made_anew_is_not_returned(name: str) -> None:
+    with pytest.raises(TraceError, match="cannot make anew"):
+        mg.compile(UNKNOWN[name])(np.ones(2))
+
+
+def test_arrays_that_are_always_the_same_are_the_callers() -> None:
+    kept = np.ones(2)
+    compiled = mg.compile(lambda x: (x * 2, np.zeros(3), kept))
+    compiled(np.ones(2))[1][...] = 9
+    assert_close(compiled(np.ones(2))[1], np.zeros(3))
+    assert compiled(np.ones(2))[2] is kept
+
+
+def test_a_loss_in_half_precision_that_is_scaled_afterwards() -> None:
+    f = lambda x: np.sum(x.astype(np.float32) * 1e-3 * 1e-3 * 1e-3)
+    grads = []
+    for g in (f, mg.compile(f)):
+        x = mg.Tensor(np.ones(2, np.float16), requires_grad=True)
+        (g(x) * 2**16).backward()
+        grads.append(x.grad)
+    np.testing.assert_array_equal(*grads)
+
+
+def test_a_nan_that_was_not_chosen_and_does_not_show() -> None:
+    slope = mg.grad(lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0)))
+    f = lambda x: np.where(slope(x) >= 0, 1.0, -1.0)
+    np.testing.assert_array_equal(mg.compile(f)(np.array([0.0, 1.0])), [1, 1])
+
+
+def test_a_random_layer_in_a_compiled_function_in_another() -> None:
+    drop = nn.Dropout(0.5, rng=np.random.default_rng(0))
+    inner = mg.compile(lambda x: drop(x))
+    total = mg.compile(lambda x: np.sum(inner(x) ** 3))(x := tensor(np.ones(8)))
+    total.backward(retain_graph=True)
+    once = x.grad.copy()
+    total.backward()
+    np.testing.assert_array_equal(x.grad, 2 * once)
+
+
+REACHED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], None]]] = {
+    "by getattr": (lambda: Thing(factor=2.0), lambda t: lambda x: x * getattr(t, "factor"), to_three),  # noqa: B009
+    "by vars": (lambda: Thing(factor=2.0), lambda t: lambda x: x * vars(t)["factor"], to_three),
+    "in a deque": (lambda: collections.deque([2.0]), lambda d: lambda x: x * d[0], lambda d: d.__setitem__(0, 3.0)),
+    "in a UserDict": (
+        *(lambda: collections.UserDict(a=2.0), lambda d: lambda x: x * d["a"]),
+        lambda d: d.__setitem__("a", 3.0),
+    ),
+    "in a partial": (
+        *(lambda: functools.partial(lambda x, k: x * k, k=2.0), lambda f: lambda x: f(x)),
+        lambda f: f.keywords.update(k=3.0),
+    ),
+    "behind many numbers": (
+        *(lambda: Thing(factor=2.0, many=list(range(20_000))), lambda t: lambda x: x * t.factor + t.many[3]),
+        to_three,
+    ),
+    "among parameters": (
+        *(lambda: nn.Linear(1, 1, dtype=float), lambda m: lambda x: x + sum(np.sum(p) for p in nn.parameters(m))),
+        lambda m: sets(weight=tensor([[5.0]]))(m),
+    ),
+    "thawed": (
+        *(lambda: nn.Linear(1, 1, dtype=float), lambda m: lambda x: x + sum(np.sum(p) for p in nn.parameters(m))),
+        lambda m: sets(requires_grad=False)(m.weight),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REACHED)
+def test_what_is_reached_by_another_way(name: str) -> None:
+    make, use, change = REACHED[name]
+    thing = make()
+    f = use(thing)
+    compiled = mg.compile(f)
+    x = mg.Tensor([1.0, 2.0])
+    assert_close(compiled(x).data, f(x).data)
+    change(thing)
+    assert_close(compiled(x).data, f(x).data)
+
+
+def test_too_many_things_are_refused() -> None:
+    many = [Thing() for _ in range(10_001)]
+    with pytest.raises(TraceError, match="more than 10,000 things"):
+        mg.compile(lambda x: x * many[0].factor)(np.ones(2))
+
+
+def test_what_a_rule_reads_is_watched() -> None:
+    thing = Thing(factor=1.0)
+
+    @mg.primitive(lambda g, ans, x: -thing.factor * g)
+    def reverse(x: Any) -> Any:
+        return x * 1
+
+    compiled = mg.compile(lambda x: np.sum(reverse(x)))
+    for factor in (1.0, 0.5):
+        thing.factor = factor
+        compiled(x := tensor([1.0, 2.0])).backward()
+        assert_close(x.grad, np.full(2, -factor))
+
+
+def test_a_result_that_is_closed_over() -> None:
+    p = tensor([1.0, 2.0, 3.0])
+    h = p * 2
+    compiled = mg.compile(lambda x: np.sum(x * h))
+    compiled(np.ones(3)).backward(retain_graph=True)
+    assert_close(p.grad, np.full(3, 2.0))
+    p.data = np.zeros(3)
+    assert compiled(np.ones(3)).item() == 12
+
+
+def test_changes_between_forward_and_backward() -> None:
+    s, x = mg.Tensor(2.0), tensor([1.0, 2.0])
+    y = mg.compile(lambda x: np.sum(s * x**3))(x)
+    y.backward(retain_graph=True)
+    s.data = 5.0
+    with pytest.raises(RuntimeError, match="s has been changed"):
+        y.backward()
+    p, q = tensor([1.0, 2.0]), tensor([3.0, 4.0])
+    y = mg.compile(lambda: np.sum(p * q))()
+    p.requires_grad = False
+    y.backward()
+    assert p.grad is None
+    assert_close(q.grad, p.data)
+
+
+@dataclass
+class Doubling(nn.Module):
+    factor: float
+
+    def forward(self, x: Any) -> Any:
+        return x * self.factor if self.training else x
+
+
+@dataclass
+class Counted:
+    x: Any
+    ndim: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.ndim = self.x.ndim
+
+
+def test_arguments_keep_their_kind() -> None:
+    call = mg.compile(lambda m, x: m(x))
+    doubling = Doubling(2.0)
+    assert_close(call(doubling, np.ones(2)), np.full(2, 2.0))
+    doubling.eval()
+    assert_close(call(doubling, np.ones(2)), np.ones(2))
+    assert_close(call(nn.Sequential(np.sin, np.cos), np.zeros(2)), np.ones(2))
+    assert_close(mg.compile(lambda b: b.x * b.ndim)(Counted(np.ones(2))), np.ones(2))
+    ordered = collections.OrderedDict(a=np.ones(2))
+    assert isinstance(mg.grad(lambda d: np.sum(next(reversed(d.values()))))(ordered), collections.OrderedDict)
+
+
+def test_values_that_are_equal_are_one_signature() -> None:
+    compiled = mg.compile(lambda x, part: x[part] * 2)
+    for _ in range(20):
+        compiled(np.ones(4), slice(0, 2))
+    assert len(programs(compiled)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*was traced")
+def test_programs_for_things_that_are_gone_are_forgotten() -> None:
+    compiled = mg.compile(lambda x, thing: x * thing.factor)
+    for _ in range(300):
+        compiled(np.ones(2), Thing())
+    assert len(programs(compiled)) <= 256
+
+
+def test_compiled_functions_are_copied_without_their_programs() -> None:
+    model = mg.compile(nn.Sequential(nn.Linear(2, 2, rng=np.random.default_rng(0))))
+    x = np.ones((1, 2), np.float32)
+    expected = model(x).data
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(copied(x).data, expected)
+        assert not {*map(id, copied.parameters())} & {*map(id, model.parameters())}
+
+
+def test_an_answer_that_nothing_depends_on_is_walked_back() -> None:
+    y = mg.compile(lambda a: mg.grad(lambda z: np.sum(z**3))(a))(mg.Tensor([1.0, 2.0]))
+    np.sum(y).backward()
+    assert_close(y.data, np.array([3.0, 12.0]))
