@@ -83,37 +83,13 @@ class Program:
         words = [names.get(id(flat[i]), "x") for i in self.positions]
         others = {names.get(id(x), "x"): x for x in flat if not isinstance(x, ARRAYS)}
         self.scope = Scope({"" if isinstance(f, FunctionType) else "model": f, **others})
-        for last in (False, True):  # the first run may fill in what it keeps for later
-            copies = self.scope.numbers()
-            trace, variables, answer = self.trace(flat)
-            if not (changed := self.scope.changed() or self.scope.written(copies)):
-                break
-            if last or any(map(trace.belongs, self.scope.now())):
-                raise TraceError(
-                    f"{name_of(f)} changes {changed}, which a program would not do again: return what is to change, "
-                    "change it outside of the function, or leave that uncompiled."
-                )
-            self.scope.remember()
-
+        trace, variables, answer = self.trace(flat)
         wrong = list(trace.wrong)
         seeds, slopes = self.walk(trace, answer.total)
         self.chooses = trace.chose
         self.walks = bool(wrong)  # whether the function takes gradients itself
         self.doubtful = trace.chose and self.walks  # whether a nan may have come from what was not chosen
-        for x in answer.leaves:
-            if not isinstance(x, (*CONSTANTS, *ARRAYS, *LASTING)) and id(x) not in self.scope.seen:
-                raise TraceError(
-                    f"{name_of(f)} returns {type(x).__name__} objects, which a program cannot make anew: return arrays "
-                    "and numbers, and dicts, lists, tuples and dataclasses of them."
-                )
-        self.leaves = [None if isinstance(x, Tensor) else x for x in answer.leaves]  # those that are not computed
-        made = [isinstance(x, np.ndarray) and id(x) not in self.scope.seen for x in answer.leaves]
-        self.copied = [k for k, is_made in enumerate(made) if is_made]  # of arrays that are always the same
-        self.build, self.tracked = answer.rebuild, answer.tracked
-        self.alone = answer.alone and bool(answer.tracked)
-        self.kinds = [(answer.leaves[k].shape, answer.leaves[k].dtype) for k in self.tracked]
-        self.others = [k for k, x in enumerate(answer.leaves) if isinstance(x, Tensor) and k not in self.tracked]
-        self.are_arrays = [answer.leaves[k] in trace.arrays for k in self.others]
+        self.keep(answer, trace)
 
         graph = Graph(trace)
         graph.add([*variables, *seeds])
@@ -152,8 +128,23 @@ class Program:
         self.workspace, self.forward = namespace["workspace"], namespace["forward"]
         self.backward: Any = namespace.get("backward")  # or None, where nothing is tracked
 
-    def trace(self, flat: Sequence[Any]) -> tuple[Trace, list[Tensor], Answer]:
-        """Run the function once on Tensors that stand for the arrays among its arguments."""
+    def trace(self, flat: Sequence[Any], again: bool = True) -> tuple[Trace, list[Tensor], Answer]:
+        """Run the function, once more if it has filled in what it keeps for later; it may change nothing else."""
+        copies = self.scope.numbers()
+        trace, variables, answer = self.trace_once(flat)
+        changed = self.scope.changed() or self.scope.written(copies)
+        if changed and again and not any(map(trace.belongs, self.scope.now())):
+            self.scope.remember()
+            return self.trace(flat, again=False)
+        if changed:
+            raise TraceError(
+                f"{name_of(self.f)} changes {changed}, which a program would not do again: return what is to change, "
+                "change it outside of the function, or leave that uncompiled."
+            )
+        return trace, variables, answer
+
+    def trace_once(self, flat: Sequence[Any]) -> tuple[Trace, list[Tensor], Answer]:
+        """Run the function on Tensors that stand for the arrays among its arguments."""
         if iterators := self.scope.iterators:
             raise TraceError(
                 f"{name_of(self.f)} finds the iterator {iterators[0]}, and a program takes nothing from it: "
@@ -167,6 +158,23 @@ class Program:
         with trace, observed(trace), np.errstate(all="ignore"):
             answer = Answer(self.f, filled, self.rebuild)
         return trace, [filled[i] for i in self.positions], answer
+
+    def keep(self, answer: Answer, trace: Trace) -> None:
+        """Remember what is needed to put the answer together from what the program computes."""
+        for x in answer.leaves:
+            if not isinstance(x, (*CONSTANTS, *ARRAYS, *LASTING)) and id(x) not in self.scope.seen:
+                raise TraceError(
+                    f"{name_of(self.f)} returns {type(x).__name__} objects, which a program cannot make anew: return "
+                    "arrays and numbers, and dicts, lists, tuples and dataclasses of them."
+                )
+        self.leaves = [None if isinstance(x, Tensor) else x for x in answer.leaves]  # those that are not computed
+        made = [isinstance(x, np.ndarray) and id(x) not in self.scope.seen for x in answer.leaves]
+        self.copied = [k for k, is_made in enumerate(made) if is_made]  # of arrays that are always the same
+        self.build, self.tracked = answer.rebuild, answer.tracked
+        self.alone = answer.alone and bool(answer.tracked)
+        self.kinds = [(answer.leaves[k].shape, answer.leaves[k].dtype) for k in self.tracked]
+        self.others = [k for k, x in enumerate(answer.leaves) if isinstance(x, Tensor) and k not in self.tracked]
+        self.are_arrays = [answer.leaves[k] in trace.arrays for k in self.others]
 
     def walk(self, trace: Trace, root: Tensor | None) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
         """The way back: the gradient of the root, unless that is 1, and those of all inputs and parameters."""
@@ -484,7 +492,7 @@ def compile(f: Function, *, threads: int | None = None) -> Compiled:
 
     Parameters, and all arrays that `f` finds outside of itself, are read afresh at each call. The rest of what its code
     names (variables, attributes, items of lists and dicts, modes of layers, arrays for plain NumPy) is compared, and
-    traced anew once it has changed; what is reached by getattr and a text is not seen. TraceError is raised where `f`
+    traced anew once it has changed; what installed packages keep to themselves is not. TraceError is raised where `f`
     looks at numbers, as in `if t > 0`, and where it does what a program would not do again: change what it finds, use
     up an iterator, or draw random numbers by another way than `minigrad.draw`.
 

@@ -24,8 +24,7 @@ import numpy as np
 from minigrad.tensor import Array, Tensor, vjps
 from minigrad.trace import TraceError, owner_of, same_numbers
 
-LIBRARIES = {"minigrad", "numpy", *sys.stdlib_module_names}  # whose variables do not change
-STANDARD = str(Path(os.__file__).parent)  # the folder of Python's own
+INSTALLED = (str(Path(os.__file__).parent), "site-packages", "dist-packages")  # where libraries lie
 CONSTANTS = (bool, int, float, complex, str, bytes, np.generic, type(None))  # equal when their numbers are
 WRITING = {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__setitem__"}
 CONTAINERS = (Mapping, Sequence, Set, ValuesView, ItemsView)
@@ -224,12 +223,14 @@ def are_equal(a: Any, b: Any) -> bool:
 
 
 def is_library(thing: Any) -> bool:
-    """Whether it is of NumPy, of this package, or of Python's own modules."""
+    """Whether it is Python's, of this package, or of an installed one, whose own variables are left to themselves."""
     if not isinstance(thing, str):
         thing = thing.__name__ if isinstance(thing, ModuleType) else str(thing.__module__)
     root = thing.partition(".")[0]
-    file = getattr(sys.modules.get(root), "__file__", None) or STANDARD
-    return root in LIBRARIES and (root in ("numpy", "minigrad") or file.startswith(STANDARD))
+    file = getattr(sys.modules.get(root), "__file__", None)
+    return root == "minigrad" or (
+        any(place in file for place in INSTALLED) if file else root in sys.stdlib_module_names
+    )
 
 
 def names_of(code: CodeType) -> tuple[set[str], set[str], bool]:

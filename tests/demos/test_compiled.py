@@ -82,8 +82,8 @@ def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_pat
     if name != "backprop_by_hand":
         options = {**options, "pictures": tmp_path}
     expected = demo(name).main(**options)
-    made, trace = [], Program.trace
-    monkeypatch.setattr(Program, "trace", lambda self, flat: (made.append(self), trace(self, flat))[1])
+    made, trace = [], Program.trace_once
+    monkeypatch.setattr(Program, "trace_once", lambda self, flat: (made.append(self), trace(self, flat))[1])
     grad, compiled = mg.grad, {}
     once = lambda f: compiled.setdefault(f, mg.compile(f))
     monkeypatch.setattr(mg, "fit", functools.partial(mg.fit, compile=True))
