@@ -52,7 +52,7 @@ from minigrad.tensor import (
     recording,
     replayed,
 )
-from minigrad.trace import Trace, TraceError, apart, drawing_again, numbers, same_numbers
+from minigrad.trace import Trace, TraceError, apart, copy_of, drawing_again, numbers, same_numbers
 from minigrad.transforms import _flatten
 
 # ----------------------------------------------------------------------------------------------------- the program
@@ -102,7 +102,7 @@ class Program:
         self.requires_grad = [tensor._requires_grad for tensor in self.watched]
         plain = self.scope.plain or trace.mixed  # whether arrays may have been used by plain NumPy, too
         arrays = [array for _, array in self.scope.arrays] if plain else self.scope.unmet(trace.met())
-        self.frozen = [(x, x.copy()) for x in [*arrays, *(tensor._data for tensor in trace.frozen)]]
+        self.frozen = [(x, copy_of(x)) for x in [*arrays, *(tensor._data for tensor in trace.frozen)]]
         self.from_flat = [i for i, x in zip(self.positions, variables, strict=True) if x in gradients]
         self.from_closed = [tensor for tensor in self.closed if tensor in gradients]
         targets = [x for x in (*variables, *self.closed) if x in gradients]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.tensor import Array, Tensor, vjps
-from minigrad.trace import TraceError, owner_of, same_numbers
+from minigrad.trace import TraceError, copy_of, owner_of, same_numbers
 
 INSTALLED = (str(Path(os.__file__).parent), "site-packages", "dist-packages")  # where libraries lie
 CONSTANTS = (bool, int, float, complex, str, bytes, np.generic, type(None))  # equal when their numbers are
@@ -81,7 +81,7 @@ class Scope:
         prefix = f"{name}." if name else ""
         if isinstance(thing, Tensor):
             self.tensors[thing] = name
-        elif isinstance(thing, np.ndarray):
+        elif isinstance(thing, np.ndarray) and thing.dtype.kind != "O":
             self.arrays.append((name, thing))
         elif isinstance(thing, FunctionType):
             self.function(prefix, thing)
@@ -161,7 +161,7 @@ class Scope:
 
     def numbers(self) -> list[Array]:
         """A copy of all arrays."""
-        return [array.copy() for _, array in self.arrays]
+        return [copy_of(array) for _, array in self.arrays]
 
     def written(self, before: list[Array]) -> str | None:
         """The name of an array whose numbers are not what they were before, or None."""

@@ -85,7 +85,7 @@ class Trace:
         if isinstance(x, np.ndarray):
             if id(x) not in self.given:
                 self.given[id(x)] = Tensor(x) if self.walking else self.variable(x, False, True)
-                self.numbers[id(x)] = x.copy()
+                self.numbers[id(x)] = copy_of(x)
                 self.mixed = self.mixed or (not self.walking and id(owner_of(x)) not in self.known)
             return self.given[id(x)]
         self.mixed = self.mixed or (not self.walking and isinstance(x, np.generic))
@@ -223,8 +223,13 @@ def owner_of(array: Any) -> Any:
     return array
 
 
+def copy_of(array: Any) -> Any:
+    """A copy, to see later whether the array was written to; nobody can write to one that is read-only."""
+    return array.copy() if array.flags.writeable or owner_of(array).flags.writeable else array
+
+
 def same_numbers(a: Any, b: Any) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    return a is b or np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
 def state_of(generator: Any) -> Any:
