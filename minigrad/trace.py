@@ -21,6 +21,8 @@ from minigrad.debug import users_line
 from minigrad.tensor import (
     Function,
     Tensor,
+    _observer,
+    _watcher,
     as_tensor,
     choices,
     constants,
@@ -30,7 +32,6 @@ from minigrad.tensor import (
     name_of,
     observer,
     vjps,
-    watcher,
 )
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
@@ -260,7 +261,7 @@ def current() -> Trace | None:
 
 def apart() -> bool:
     """Whether calls are traced or debugged here, or done again with the same draws, so that programs must not run."""
-    return observer() is not None or watcher() is not None or _draws.get() is not None
+    return (_observer.get() or _watcher.get()) is not None or _draws.get() is not None
 
 
 def draw(function: Function, *args: Any, **kwargs: Any) -> Any:

@@ -51,7 +51,7 @@ class Centre(nn.Module):
 
 def network(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
     rng = np.random.default_rng(seed)
-    layers = [nn.Linear(2, 4, rng=rng), np.tanh, Centre(4), nn.Linear(4, 1, rng=rng)]
+    layers = [nn.Linear(2, 4, rng=rng), nn.Tanh(), Centre(4), nn.Linear(4, 1, rng=rng)]
     return nn.Sequential(*layers[:2], nn.Dropout(dropout, rng=rng), *layers[2:]) if dropout else nn.Sequential(*layers)
 
 
@@ -181,7 +181,8 @@ def test_a_compiled_training_makes_a_program_for_each_size_of_batch(monkeypatch)
 def test_a_compiled_training_sees_what_a_callback_does_to_the_model():
     trained = []
     for compile in (False, True):
-        model = nn.Sequential(nn.Dropout(0.5, rng=np.random.default_rng(0)), *network()[:2], *network()[3:])
+        first, _, _, last = network()
+        model = nn.Sequential(nn.Dropout(0.5, rng=np.random.default_rng(0)), first, np.tanh, last)
         change = lambda run, model=model: model[0].train(run.epoch % 2 == 0)
         fit(model, epochs=4, callbacks=[change], compile=compile)
         trained.append(bits(model))
