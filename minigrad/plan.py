@@ -27,13 +27,17 @@ def is_new(value: Value) -> bool:
 
 
 def takes_out(value: Value) -> bool:
-    """Whether the call can be told where to write its answer, and is no slower for it, as with a single number."""
+    """Whether the call can be told where to write its answer, which does not pay for a single number.
+
+    Maxima and minima cannot: NumPy 2.0 finds wrong ones of arrays with negative strides when there is an `out`.
+    """
+    if value.shape == ():
+        return False
     if value.function in (np.matmul, np.inner):
         return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
-    ufunc = value.function
-    if isinstance(ufunc, np.ufunc):
-        return ufunc.nout == 1 and not ufunc.signature and not value.kwargs and value.shape != ()
-    return ufunc is np.dot or ufunc in METHODS
+    if isinstance(value.function, np.ufunc):
+        return value.function.nout == 1 and not value.function.signature and not value.kwargs
+    return value.function in (np.dot, np.add.reduce, np.multiply.reduce)
 
 
 def in_place(value: Value) -> bool:
