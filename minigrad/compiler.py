@@ -40,7 +40,6 @@ from minigrad.tensor import (
     Cleared,
     Function,
     Tensor,
-    _time_of,
     as_tensor,
     backpropagate,
     has_nan,
@@ -62,7 +61,7 @@ class Answer:
     """What a function returns: its leaves, and the one Tensor that stands for those of them that are tracked."""
 
     def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function) -> None:
-        args, kwargs = rebuild(flat)
+        self.arguments = args, kwargs = rebuild(flat)
         answer = f(*args, **kwargs)
         self.alone = isinstance(answer, Tensor)
         self.leaves, self.rebuild = _flatten(answer)
@@ -87,8 +86,9 @@ class Program:
         wrong = list(trace.wrong)
         seeds, slopes = self.walk(trace, answer.total)
         self.chooses = trace.chose
-        self.walks = bool(wrong)  # whether the function takes gradients itself
-        self.doubtful = trace.chose and self.walks  # whether a nan may have come from what was not chosen
+        # Eager walks back are silent, too, and so is a function that says so, or is to know.
+        self.silent = bool(wrong) or not self.scope.code_names.isdisjoint({"errstate", "seterr"})
+        self.doubtful = trace.chose and bool(wrong)  # whether a nan may have come from what was not chosen
         self.keep(answer, trace)
 
         graph = Graph(trace)
@@ -157,6 +157,12 @@ class Program:
             filled[i] = trace.variable(numbers(flat[i]), is_tensor and flat[i]._requires_grad, not is_tensor)
         with trace, observed(trace), np.errstate(all="ignore"):
             answer = Answer(self.f, filled, self.rebuild)
+        left, _ = _flatten(answer.arguments, whole=(Module,))
+        if len(left) != len(filled) or not all(map(operator.is_, left, filled)):
+            raise TraceError(
+                f"{name_of(self.f)} changes a list or dict that it is given, and a program is given a copy: return "
+                "what is to change, or change it outside of the function."
+            )
         return trace, [filled[i] for i in self.positions], answer
 
     def keep(self, answer: Answer, trace: Trace) -> None:
@@ -180,14 +186,14 @@ class Program:
         """The way back: the gradient of the root, unless that is 1, and those of all inputs and parameters."""
         if root is None:
             return [], {}
-        found, stack = {root}, [root]
+        found, stack = {root: None}, [root]
         while stack:
             node = stack.pop()
             for x in () if trace.is_input(node) else node.args or ():
                 if isinstance(x, Tensor) and x._requires_grad and x not in found:
-                    found.add(x)
+                    found[x] = None
                     stack.append(x)
-        targets = frozenset(filter(trace.is_input, found))
+        targets = list(filter(trace.is_input, found))
         if not targets:
             return [], {}
         # The gradient of a single number is mostly 1; whatever else it is, it can be multiplied in the end, unless what
@@ -196,8 +202,16 @@ class Program:
         one = np.ones(root.shape, root.dtype)
         with observed(trace), recording(True), np.errstate(all="ignore"):
             g = Tensor(one) if self.unit else trace.variable(one, False, True)
-            slopes = backpropagate(root, g, targets, record=True)
+            slopes = backpropagate(root, g, frozenset(targets), record=True)
         return [] if self.unit else [g], {target: as_tensor(slopes[target]) for target in targets}
+
+    def equals(self, other: Program) -> bool:
+        """Whether it is the same program, with the same constants and arrays."""
+        numbers = [
+            [np.asarray(x) for x in (*p.given.values(), *(t._data for t in p.closed)) if not callable(x)]
+            for p in (self, other)
+        ]
+        return self.source == other.source and all(map(same_numbers, *numbers))
 
     def fits(self) -> bool:
         """Whether it is right as things are: what the function closes over, and which parameters are frozen."""
@@ -217,7 +231,7 @@ class Program:
             arrays[i] = arrays[i]._data
         arrays += [tensor._data for tensor in self.closed]
         outputs, draws, saved = (
-            self.quiet(self.forward, buffers, *arrays) if self.walks else self.forward(buffers, *arrays)
+            self.quiet(self.forward, buffers, *arrays) if self.silent else self.forward(buffers, *arrays)
         )
         run = Run(self, flat, draws, buffers, saved)
         if self.doubtful and any(outputs[-self.doubts :]):
@@ -258,9 +272,6 @@ class Program:
     def release(self, buffers: Any) -> None:
         if len(self.pool) < MOST_IDLE:
             self.pool.append(buffers)
-
-
-_requires_grad_of = operator.attrgetter("_requires_grad")
 
 
 class Run:
@@ -311,10 +322,11 @@ class Run:
     def deposit(self, answer: Tensor) -> bool:
         """Add the gradients of the call that gave `answer`, a single number, to those of its tensors, all leaves."""
         leaves: Any = answer.args
-        if answer._data.size != 1 or max(map(_time_of, leaves), default=0) > answer._time:
+        if answer._data.size != 1:
             return False
-        if not all(map(_requires_grad_of, leaves)):
-            return False
+        for leaf in leaves:
+            if leaf._time > answer._time or not leaf._requires_grad:
+                return False
         if self.program.inside and (len({*leaves}) < len(leaves) or any(leaf.function for leaf in leaves)):
             return False
         before = [leaf._grad for leaf in leaves]
@@ -402,6 +414,12 @@ class Compiled:
                 stacklevel=3,
             )
         program = Program(self.f, flat, rebuild, self.threads)
+        if program.scope.fickle and not program.equals(Program(self.f, flat, rebuild, self.threads)):
+            raise TraceError(
+                f"{name_of(self.f)} is another program when it is traced again: it draws random numbers, or reads a "
+                "clock. Say mg.draw(rng.random, shape) for rng.random(shape), with a generator that was made outside "
+                "of it, or give it the numbers as an argument."
+            )
         programs[:] = [*programs[-MANY:], program]
         while len(self.programs) > MOST:
             self.programs.pop(next(iter(self.programs)))
@@ -422,15 +440,20 @@ class Compiled:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program that was made last as a module `path`, which runs on NumPy alone; the weights go beside it.
 
-        With `net.py` comes `net.npz`. `python net.py input.npy` prints the answer, `net.predict(x)` returns it; the
-        shapes and dtypes are those of the call that was traced. Raises ValueError for a program that draws random
-        numbers, or that calls functions which cannot be written down.
+        With `net.py` comes `net.npz`. `python net.py input.npy` prints the answer, `net.predict(x)` returns it, several
+        as a tuple; the shapes and dtypes are those of the call that was traced. Raises ValueError for a program that
+        draws random numbers, that returns constants, or that calls functions which cannot be written down. Where a
+        gradient is nan, a saved program warns that minigrad may know better.
         """
         program = self.newest()
         if len(program.tracked) > 1:
             raise ValueError(
                 "the program joins several answers, to walk back through them: call it in mg.no_grad() first"
             )
+        if any(x is not None for x in program.leaves):
+            raise ValueError("the program returns constants, too, which a saved one would not: return what it computes")
+        if program.parts.draws:
+            raise ValueError("a program that draws random numbers is not saved: put random layers in evaluation mode")
         kinds = [(value.shape, value.dtype) for value in program.parts.inputs[: len(program.positions)]]
         weights = program.names[len(kinds) :]
         export.save(
@@ -440,6 +463,7 @@ class Compiled:
             [(name, *kind) for name, kind in zip(program.names, kinds, strict=False)],
             {name: tensor._data for name, tensor in zip(weights, program.closed, strict=True)},
             len(program.tracked) + len(program.others),
+            program.silent,
         )
 
 
@@ -492,9 +516,10 @@ def compile(f: Function, *, threads: int | None = None) -> Compiled:
 
     Parameters, and all arrays that `f` finds outside of itself, are read afresh at each call. The rest of what its code
     names (variables, attributes, items of lists and dicts, modes of layers, arrays for plain NumPy) is compared, and
-    traced anew once it has changed; what installed packages keep to themselves is not. TraceError is raised where `f`
-    looks at numbers, as in `if t > 0`, and where it does what a program would not do again: change what it finds, use
-    up an iterator, or draw random numbers by another way than `minigrad.draw`.
+    traced anew once it has changed; what installed packages keep to themselves is not, nor context variables and the
+    environment. TraceError is raised where `f` looks at numbers, as in `if t > 0`, and where it does what a program
+    would not do again: change what it finds or is given, use up an iterator, or draw random numbers by another way than
+    `minigrad.draw`. While it is traced, arrays arrive as Tensors.
 
     Long chains of functions of elements, on arrays that do not fit the cache, run block by block, on so many `threads`
     (all of the machine, unless given) when that pays. `.source` is the program, `.save(path)` writes it as a module;

@@ -30,7 +30,10 @@ def predict(*inputs):
     for x, (shape, _) in zip(given, {kinds}, strict=True):
         if x.shape != shape:
             raise ValueError(f"this program is for an input of shape {{shape}}, and got one of shape {{x.shape}}")
-    outputs, _, _ = forward(workspace(), *given, *(weights[name] for name in {parameters}))
+    with np.errstate({errors}):
+        outputs, _, _ = forward(workspace(), *given, *(weights[name] for name in {parameters}))
+    if any(outputs[{answers}:]):
+        warnings.warn("a gradient is nan; if a branch is why that was not chosen, minigrad would have found 0")
     return outputs[0] if {answers} == 1 else outputs[:{answers}]
 
 
@@ -48,11 +51,13 @@ def save(
     inputs: Sequence[tuple[str, tuple[int, ...], Any]],
     parameters: Mapping[str, Array],
     answers: int,
+    silent: bool,
 ) -> None:
     """Write the module at `path`, a file name that ends in .py, and its weights.
 
     `given` are the global names that the source does not define, `inputs` the names, shapes and dtypes of what the
     program is called with, `parameters` what it is given after them; the first so many outputs are `answers`.
+    A `silent` program warns of no nan and inf on its way.
     """
     path = Path(path)
     if path.suffix != ".py":
@@ -65,12 +70,13 @@ def save(
         else:
             head.add(name, thing)
     title, rest = source.split("import numpy as np\n", 1)
-    imports = sorted({"import sys", "from pathlib import Path", *head.imports})
+    imports = sorted({"import sys", "import warnings", "from pathlib import Path", *head.imports})
     kinds = [(shape, str(dtype)) for _, shape, dtype in inputs]
     main = MAIN.format(
         inputs=", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in inputs),
         kinds=kinds,
         answers=answers,
+        errors='all="ignore"' if silent else "",
         parameters=list(parameters),
         count=len(inputs) + 1,
         file=path.name,
@@ -140,7 +146,10 @@ class Embedded:
         for used in _global_names(function.__code__):
             if used in function.__globals__:
                 self.add(used, function.__globals__[used])
-        lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+        try:
+            lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+        except OSError as error:
+            raise ValueError(f"{name} cannot be written into a module: its source is in no file") from error
         start = next(i for i, line in enumerate(lines) if line.startswith("def "))
         self.lines += ["", "", *lines[start:], ""]
         if function.__name__ != name:

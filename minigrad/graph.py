@@ -47,12 +47,12 @@ class Graph:
     def add(self, roots: Iterable[Tensor]) -> list[Value]:
         """The values of some Tensors, with all that they are made of."""
         roots = list(roots)
-        found, stack = set(roots), list(roots)
+        found, stack = dict.fromkeys(roots), list(roots)
         while stack:
             tensor = stack.pop()
             for leaf in () if self.trace.is_input(tensor) else leaves((tensor.args, tensor.kwargs)):
                 if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
-                    found.add(leaf)
+                    found[leaf] = None
                     stack.append(leaf)
         for tensor in sorted(found, key=lambda tensor: tensor._time):
             if tensor not in self.values:
@@ -182,6 +182,7 @@ def times_one(graph: Graph, value: Value) -> Any:
 
 @identity(np.add, np.subtract)
 def plus_zero(graph: Graph, value: Value) -> Any:
+    """x + 0 is x, but for the sign of a zero."""
     x, y = value.args
     return x if _number(y) == 0 else y if _number(x) == 0 and value.function is np.add else None
 

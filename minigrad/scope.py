@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from operator import is_
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ WRITING = {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "
 CONTAINERS = (Mapping, Sequence, Set, ValuesView, ItemsView)
 WHOLE = {"vars", "__dict__", "asdict", "astuple", "attrgetter", "parameters", "named_parameters", "state_dict"}
 PLAIN = {"float", "int", "bool", "complex", "item", "tolist"}
+FICKLE = {"random", "default_rng", "RandomState", "Random", "urandom", "time", "perf_counter", "now", "uuid4"}
 LIMIT = 10_000  # things that a function may reach
 
 
@@ -46,6 +47,7 @@ class Scope:
         self.iterators: list[str] = []
         self.code_names, self.stored = {"forward", "__wrapped__"}, set[str]()
         self.plain = False  # whether the code may look at numbers of arrays, or branch
+        self.fickle = False  # whether it may do something else each time
         self.namespaces: list[tuple[str, Namespace]] = []
         self.watched: set[Any] = set()
         self.seen: dict[int, Any] = {}
@@ -118,12 +120,13 @@ class Scope:
         self.queue += (function.__kwdefaults__ or {}).items()
         if not is_library(function.__globals__.get("__name__", "")):
             self.plain = self.plain or branches or not names.isdisjoint(PLAIN)
+            self.fickle = self.fickle or not names.isdisjoint(FICKLE)
             self.namespaces.append(("", Namespace(function.__globals__, names)))
             self.namespaces.append((prefix, Namespace(function)))
 
     def object(self, name: str, prefix: str, thing: Any) -> None:
-        if "__wrapped__" in getattr(thing, "__dict__", ()):  # a function that was compiled, for one
-            self.queue.append((name, thing.__wrapped__))
+        if "__wrapped__" in (own := attributes_of(thing)):  # a function that was compiled, for one
+            self.queue.append((name, own["__wrapped__"]))
             return
         if isinstance(thing, Mapping):
             self.containers.append((name, thing.values()))
@@ -131,7 +134,9 @@ class Scope:
             self.containers.append((name, thing))
             items = thing.items() if isinstance(thing, Mapping) else enumerate(thing)
             self.queue += [(f"{prefix}{key}", item) for key, item in items]
-        self.queue += [(name, type(thing)), (name, getattr(thing, "__self__", None))]  # also of built-in methods
+        self.queue.append((name, type(thing)))
+        if isinstance(thing, BuiltinFunctionType):
+            self.queue.append((name, thing.__self__))
         self.namespaces.append((prefix, Namespace(thing)))
 
     def remember(self) -> None:
@@ -185,15 +190,16 @@ class Namespace:
 
     def __init__(self, owner: Any, only: set[str] | None = None) -> None:
         self.owner, self.only = owner, only
-        self.own = owner if isinstance(owner, dict) else getattr(owner, "__dict__", {})
+        self.own = owner if isinstance(owner, dict) else attributes_of(owner)
         self.kind = owner if isinstance(owner, type) else type(owner)
         slots = (slot for kind in self.kind.__mro__ for slot in vars(kind).get("__slots__", ()))
         self.slots = set() if isinstance(owner, (type, dict)) else {*slots}
 
     def look(self, name: str) -> Callable[[], Any]:
         """What finds out what is under a name, None where nothing is."""
-        in_slot = name in self.slots
-        return functools.partial(getattr, self.owner, name, None) if in_slot else functools.partial(self.own.get, name)
+        if name in self.slots:
+            return functools.partial(getattr, self.owner, name, None)
+        return functools.partial(self.own.get, name)
 
     def keys(self, names: set[str], stored: set[str]) -> list[str]:
         """Those of the names of code that may be looked up here, and those that code stores."""
@@ -207,6 +213,14 @@ class Namespace:
         found = [key for key in names if key in self.own or key in self.slots]
         inherited = [] if isinstance(self.owner, dict) else [key for key in names if is_variable(self.kind, key)]
         return [*found, *inherited, *stored]
+
+
+def attributes_of(thing: Any) -> Any:
+    """What an object keeps in its own dict, whatever its class makes of attributes."""
+    try:
+        return object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return {}
 
 
 def is_variable(kind: type, name: str) -> bool:

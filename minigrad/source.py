@@ -29,7 +29,7 @@ class Writer:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.taken = {"np", "min", "range", "buffers", "saved", "workspace", "forward", "backward"}
-        self.taken |= {"sys", "Path", "file", "weights", "predict"}  # of the module that it may be saved as
+        self.taken |= {"sys", "warnings", "Path", "file", "weights", "predict"}  # of the module that it may be saved as
         self.local: dict[Value, str] = {}  # the names of values
         self.globals: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
         self.count = itertools.count()
@@ -279,6 +279,7 @@ def source_of(name: str, parts: Parts, count: int, threads: int) -> tuple[str, d
     answer = as_tuple(map(handing, parts.outputs)), as_tuple(map(writer.text, parts.draws)), as_tuple(saved)
     buffers = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
     body = [f"def forward({', '.join(['buffers', *inputs])}):"]
+    body += indented(f"# {name}: {value.dtype} {value.shape}" for value, name in zip(parts.inputs, inputs, strict=True))
     body += indented([*buffers, *first, f"return {', '.join(answer)}"])
     if parts.gradients:
         given = ["buffers", "saved", *map(writer.name, parts.seeds), *destinations]

@@ -22,7 +22,7 @@ from minigrad.plan import Plan
 from minigrad.scope import Scope
 from minigrad.source import Writer
 from minigrad.tensor import numbers_of
-from minigrad.trace import Trace, draw
+from minigrad.trace import Trace, TraceError, draw
 
 LOOKS = checks.test_looking_at_numbers_is_refused.pytestmark[0].args[1]  # type: ignore[attr-defined]
 SQUARE = np.arange(9.0).reshape(3, 3) / 9
@@ -177,6 +177,12 @@ def transposed(program: Graph, x: Value) -> Value:
 def copied(right: Any, trace: Trace, x: Any) -> Any:
     """Takes the numbers of an array for ever."""
     return trace.given.setdefault(id(x), mg.Tensor(x)) if isinstance(x, np.ndarray) else x
+
+
+def drawn_from() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(TraceError, match="draws from 'rng'"):
+        mg.compile(lambda x: x * rng.normal())(np.ones(2))
 
 
 def in_place() -> None:
@@ -391,7 +397,7 @@ FAULTS: dict[str, tuple[Any, Callable[[], None]]] = {
     ),
     "draws of a generator are those of the first call": (
         around(Trace, "__exit__", without),
-        lambda: scope_checks.test_what_holds_for_one_run_is_refused("a generator"),
+        drawn_from,
     ),
     # gradients
     "a parameter that was changed is not noticed": (

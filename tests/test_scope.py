@@ -5,10 +5,12 @@ import copy
 import functools
 import gc
 import itertools
+import os
 import pickle
 import random
 import re
 import runpy
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1345,3 +1347,78 @@ def test_an_answer_that_nothing_depends_on_is_walked_back() -> None:
     y = mg.compile(lambda a: mg.grad(lambda z: np.sum(z**3))(a))(mg.Tensor([1.0, 2.0]))
     np.sum(y).backward()
     assert_close(y.data, np.array([3.0, 12.0]))
+
+
+UNSTEADY: dict[str, Callable[[Any], Any]] = {
+    "an unseeded generator": lambda x: x * np.random.default_rng().random(2),
+    "an unseeded generator of Python": lambda x: x * random.Random().random(),
+    "the clock": lambda x: x * time.perf_counter(),
+    "bytes of the system": lambda x: x * os.urandom(8)[0] / (1 + os.urandom(8)[1]),
+}
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_what_is_different_each_time_is_refused(name: str) -> None:
+    with pytest.raises(TraceError, match="another program when it is traced again"):
+        mg.compile(UNSTEADY[name])(np.ones(2))
+
+
+def test_a_seeded_generator_is_the_same_each_time() -> None:
+    compiled = mg.compile(lambda x: x * np.random.default_rng(0).random(2))
+    np.testing.assert_array_equal(compiled(np.ones(2)), compiled(np.ones(2)))
+
+
+def test_lists_and_dicts_that_are_given_may_not_change() -> None:
+    for f, given in ((lambda x, log: (log.append(1), x)[1], []), (lambda x, d: (d.update(y=x), x)[1], {})):
+        with pytest.raises(TraceError, match="changes a list or dict"):
+            mg.compile(f)(np.ones(2), given)
+
+
+def test_warnings_that_are_suppressed_inside_stay_so() -> None:
+    def f(x: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return np.where(x > 0, np.log(x), 0.0)
+
+    compiled = mg.compile(f)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(np.array([0.0, 1.0])), [0, 0])
+
+
+def test_attributes_that_a_class_makes_up() -> None:
+    class Box:
+        def __init__(self) -> None:
+            self.things = {"k": 2.0}
+
+        def __getattr__(self, name: str) -> Any:
+            return self.things[name]
+
+    box = Box()
+    compiled = mg.compile(lambda x: x * box.k)
+    np.testing.assert_array_equal(compiled(np.ones(2)), [2, 2])
+    box.things["k"] = 3.0
+    np.testing.assert_array_equal(compiled(np.ones(2)), [3, 3])
+
+
+def test_a_saved_gradient_warns_of_nan(tmp_path: Path) -> None:
+    compiled = mg.compile(mg.grad(lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0))))
+    np.testing.assert_array_equal(compiled(x := np.array([0.0, 4.0])), [0, 0.25])
+    compiled.save(tmp_path / "slope.py")
+    predict = runpy.run_path(str(tmp_path / "slope.py"))["predict"]
+    np.testing.assert_array_equal(predict(x + 1), compiled(x + 1))
+    with pytest.warns(UserWarning, match="a gradient is nan"):
+        predict(x)
+
+
+def test_what_a_saved_program_would_leave_out_is_refused(tmp_path: Path) -> None:
+    constants = mg.compile(lambda x: {"y": x * 2, "n": 3})
+    constants(np.ones(2))
+    with pytest.raises(ValueError, match="returns constants"):
+        constants.save(tmp_path / "net.py")
+    joined = mg.compile(lambda x: (x * 2, x * 3))
+    joined(x := tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match="no_grad"):
+        joined.save(tmp_path / "net.py")
+    with mg.no_grad():
+        joined(x)
+    joined.save(tmp_path / "net.py")
+    np.testing.assert_array_equal(runpy.run_path(str(tmp_path / "net.py"))["predict"](x.data), [[2, 4], [3, 6]])
