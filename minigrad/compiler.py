@@ -86,8 +86,7 @@ class Program:
         wrong = list(trace.wrong)
         seeds, slopes = self.walk(trace, answer.total)
         self.chooses = trace.chose
-        # Eager walks back are silent, too, and so is a function that says so, or is to know.
-        self.silent = bool(wrong) or not self.scope.code_names.isdisjoint({"errstate", "seterr"})
+        self.silent = bool(wrong) or self.scope.silent  # as eager walks back are, and functions that ask for it
         self.doubtful = trace.chose and bool(wrong)  # whether a nan may have come from what was not chosen
         self.keep(answer, trace)
 

@@ -48,6 +48,7 @@ class Scope:
         self.code_names, self.stored = {"forward", "__wrapped__"}, set[str]()
         self.plain = False  # whether the code may look at numbers of arrays, or branch
         self.fickle = False  # whether it may do something else each time
+        self.silent = False  # whether it may ask NumPy for other warnings
         self.namespaces: list[tuple[str, Namespace]] = []
         self.watched: set[Any] = set()
         self.seen: dict[int, Any] = {}
@@ -121,6 +122,7 @@ class Scope:
         if not is_library(function.__globals__.get("__name__", "")):
             self.plain = self.plain or branches or not names.isdisjoint(PLAIN)
             self.fickle = self.fickle or not names.isdisjoint(FICKLE)
+            self.silent = self.silent or "errstate" in names
             self.namespaces.append(("", Namespace(function.__globals__, names)))
             self.namespaces.append((prefix, Namespace(function)))
 

@@ -1382,6 +1382,10 @@ def test_warnings_that_are_suppressed_inside_stay_so() -> None:
     compiled = mg.compile(f)
     for _ in range(2):
         np.testing.assert_array_equal(compiled(np.array([0.0, 1.0])), [0, 0])
+    others = mg.compile(lambda x: np.log(nn.tanh(x)))
+    others(np.ones(1))
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        others(np.zeros(1))
 
 
 def test_attributes_that_a_class_makes_up() -> None:
