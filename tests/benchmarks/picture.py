@@ -53,7 +53,7 @@ def bars(axes: Any, times: Mapping[tuple[str, str, int], float], networks: list[
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xticks(range(len(networks)), networks)
+    axes.set_xticks(range(len(networks)), [network.replace("@", "\n@") for network in networks])
     axes.set_title("One training step: time over that of hand-written NumPy, one thread", loc="left")
     finish(axes)
 
