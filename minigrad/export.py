@@ -84,24 +84,10 @@ def save(
     )
     comments = [f"# {name} is given" for name in given]
     body = "\n".join(line for line in rest.splitlines() if not line.startswith(tuple(comments))) + "\n"
-    text = (
-        "\n".join(
-            [
-                title.rstrip() + "\n",
-                "from __future__ import annotations\n",
-                *imports,
-                "",
-                "import numpy as np",
-                LOAD,
-                *head.lines,
-                "",
-            ]
-        )
-        + body
-        + main
-    )
+    future = "from __future__ import annotations\n"
+    top = [title.rstrip() + "\n", future, *imports, "", "import numpy as np", LOAD, *head.lines, ""]
     save_arrays(path.with_suffix(".npz"), {**parameters, **arrays})
-    path.write_text(text, encoding="utf-8")
+    path.write_text("\n".join(top) + body + main, encoding="utf-8")
 
 
 IMPORTED = {"numpy", *sys.stdlib_module_names}

@@ -72,8 +72,7 @@ class Graph:
         """The value of an array that is always the same; of one number, broadcast, unless it is needed `whole`."""
         if data.size > SMALL and not whole and is_uniform(data):
             return self.make(data, np.broadcast_to, (self.constant(np.array(data.flat[0])), data.shape), {})
-        small = data.size <= SMALL or is_uniform(data)
-        key = (data.shape, data.dtype.str, data.ravel()[:SMALL].tobytes()) if small else id(data)
+        key = constant_key(data) or id(data)
         if key not in self.known:
             self.known[key] = value = Value(data)
             value.data = data
@@ -125,6 +124,13 @@ def is_uniform(data: Array) -> bool:
     if data.size and not any(data.strides):
         return True
     return data.size > 0 and data.tobytes() == data.flat[0].tobytes() * data.size
+
+
+def constant_key(data: Array) -> tuple[Any, ...] | None:
+    """What tells a constant from others that are not equal, or None where there are too many numbers to compare."""
+    if data.size > SMALL and not is_uniform(data):
+        return None
+    return data.shape, data.dtype.str, data.ravel()[:SMALL].tobytes()
 
 
 def _key(value: Any) -> Any:

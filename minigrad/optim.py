@@ -98,8 +98,8 @@ class Optimizer:
         self.steps += 1
         for flat, memory in zip(self.flats, self.memory, strict=True):
             flat.gather()
-            ours = type(self).update.__module__ == __name__  # which work element by element
-            if flat.data.size <= CHUNK or not ours:
+            # Only the algorithms of this module are known to work element by element.
+            if flat.data.size <= CHUNK or type(self).update.__module__ != __name__:
                 self.move(flat.data, flat.grad, memory)
             else:
                 for start in range(0, flat.data.size, CHUNK):

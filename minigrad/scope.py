@@ -58,11 +58,11 @@ class Scope:
                 if not isinstance(thing, CONSTANTS) and id(thing) not in self.seen:
                     self.seen[id(thing)] = thing
                     self.visit(name, thing)
-            if len(self.seen) > LIMIT:
-                raise TraceError(
-                    f"the function finds more than {LIMIT:,} things ({name} is one), too many to see whether one of "
-                    "them changes: give it what it needs as arguments."
-                )
+                if len(self.seen) > LIMIT:
+                    raise TraceError(
+                        f"the function finds more than {LIMIT:,} things ({name} is one), too many to see whether one "
+                        "of them changes: give it what it needs as arguments."
+                    )
             self.queue = []
             for prefix, space in self.namespaces:
                 for key in space.keys(self.code_names, self.stored):
@@ -71,10 +71,12 @@ class Scope:
 
     def watch(self, name: str, key: Any, look: Callable[[], Any]) -> None:
         """Look at a variable now and later."""
-        thing = look()
-        if key in self.watched or (isinstance(thing, ModuleType) and is_library(thing)):
+        if key in self.watched:
             return
         self.watched.add(key)
+        thing = look()
+        if isinstance(thing, ModuleType) and is_library(thing):
+            return
         self.names.append(name)
         self.looks.append(look)
         self.queue.append((name, thing))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.graph import SMALL, Value, is_uniform
+from minigrad.graph import Value, constant_key, is_uniform
 from minigrad.plan import METHODS, ROUND, THREADED, Block, Plan, grouped, is_new, is_transpose, takes_out
 from minigrad.rules import join
 from minigrad.tensor import Array, Function, name_of
@@ -53,8 +53,7 @@ class Writer:
         return self.named(function, name_of(function).removeprefix("np."))
 
     def constant(self, data: Array) -> str:
-        small = data.size <= SMALL or is_uniform(data)
-        return self.named(data, "c", (data.shape, data.dtype, data.ravel()[:SMALL].tobytes()) if small else None)
+        return self.named(data, "c", constant_key(data))
 
     def text(self, value: Any) -> str:
         """An argument as one would write it."""

@@ -122,11 +122,10 @@ class Trace:
 
     def call(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function of the tables, and record it when it has to do with what is traced."""
-        if function not in SHAPES:
-            args, kwargs = mapped(self.standing, tuple(args)), mapped(self.standing, kwargs)
-        values, options = numbers(args), numbers(kwargs)
         if function in SHAPES:
-            return function(*values, **options)
+            return function(*numbers(args), **numbers(kwargs))
+        args, kwargs = mapped(self.standing, tuple(args)), mapped(self.standing, kwargs)
+        values, options = numbers(args), numbers(kwargs)
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         of_inputs = list(filter(self.traced, tensors))
         masks = [tensor for tensor in tensors[1:] if tensor.dtype == bool] if function is getitem else []
@@ -198,18 +197,21 @@ class Trace:
         pass
 
     def __exit__(self, kind: Any, error: object, traceback: object) -> None:
-        """Put the generators back to where they were, as the first run of the program draws first."""
+        """Put the generators back to where they were, as the first run of the program draws first; then complain."""
+        found = {generator: state_of(generator) for generator in self.before}
+        for generator, before in self.before.items():
+            put_back(generator, before)
+        if kind is not None:
+            return
         for key, numbers in self.numbers.items():
             array = self.given[key]._data
-            if kind is None and not same_numbers(array, numbers):
+            if not same_numbers(array, numbers):
                 raise TraceError(
                     f"the function writes to a {array.dtype}{list(array.shape)} array after it was used with a Tensor, "
                     "and a program reads it once: make a new array instead."
                 )
         for generator, before in self.before.items():
-            now = state_of(generator)
-            put_back(generator, before)
-            if kind is None and not same(now, self.after.get(generator, before)):
+            if not same(found[generator], self.after.get(generator, before)):
                 raise TraceError(
                     f"the function draws from {self.generators.get(generator, 'a generator')!r}, which a program would "
                     "not do again: say mg.draw(rng.random, shape) for rng.random(shape), or give it the random numbers "

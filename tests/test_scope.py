@@ -1426,3 +1426,18 @@ def test_what_a_saved_program_would_leave_out_is_refused(tmp_path: Path) -> None
         joined(x)
     joined.save(tmp_path / "net.py")
     np.testing.assert_array_equal(runpy.run_path(str(tmp_path / "net.py"))["predict"](x.data), [[2, 4], [3, 6]])
+
+
+def test_a_refused_function_leaves_its_generator_alone() -> None:
+    rng, drop = np.random.default_rng(0), nn.Dropout(0.5, rng=np.random.default_rng(1))
+    before = [generator.bit_generator.state for generator in (rng, drop.rng)]
+
+    def f(x: Any) -> Any:
+        m = np.ones(2)
+        y = drop(x) * m * mg.draw(rng.random, 2)
+        m[0] = 2
+        return y * m
+
+    with pytest.raises(TraceError, match="writes to a float64"):
+        mg.compile(f)(np.ones(2))
+    assert [generator.bit_generator.state for generator in (rng, drop.rng)] == before
