@@ -32,7 +32,7 @@ import numpy as np
 
 from minigrad import export
 from minigrad.graph import Graph
-from minigrad.nn.module import Module, walk
+from minigrad.nn.module import Module
 from minigrad.scope import CONSTANTS, Scope
 from minigrad.source import Parts, source_of
 from minigrad.tensor import (
@@ -52,7 +52,7 @@ from minigrad.tensor import (
     replayed,
 )
 from minigrad.trace import Trace, TraceError, apart, copy_of, drawing_again, numbers, same_numbers
-from minigrad.transforms import _flatten
+from minigrad.trees import flatten, named
 
 # ----------------------------------------------------------------------------------------------------- the program
 
@@ -64,7 +64,7 @@ class Answer:
         self.arguments = args, kwargs = rebuild(flat)
         answer = f(*args, **kwargs)
         self.alone = isinstance(answer, Tensor)
-        self.leaves, self.rebuild = _flatten(answer)
+        self.leaves, self.rebuild = flatten(answer)
         self.tracked = [k for k, x in enumerate(self.leaves) if isinstance(x, Tensor) and x._requires_grad]
         some = [self.leaves[k] for k in self.tracked]
         self.total: Any = some[0] if len(some) == 1 else np.concatenate(list(map(np.ravel, some))) if some else None
@@ -156,7 +156,7 @@ class Program:
             filled[i] = trace.variable(numbers(flat[i]), is_tensor and flat[i]._requires_grad, not is_tensor)
         with trace, observed(trace), np.errstate(all="ignore"):
             answer = Answer(self.f, filled, self.rebuild)
-        left, _ = _flatten(answer.arguments, whole=(Module,))
+        left, _ = flatten(answer.arguments, whole=(Module,))
         if len(left) != len(filled) or not all(map(operator.is_, left, filled)):
             raise TraceError(
                 f"{name_of(self.f)} changes a list or dict that it is given, and a program is given a copy: return "
@@ -361,7 +361,7 @@ def argument_names(f: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         given = inspect.signature(getattr(f, "forward", f)).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):  # NumPy's functions do not all tell
         given = {f"x{i}": x for i, x in enumerate(args)} | kwargs
-    return {id(item): name for name, item in walk(given)}
+    return {id(item): name for name, item in named(given)}
 
 
 # --------------------------------------------------------------------------------------------------- what users hold
@@ -382,7 +382,7 @@ class Compiled:
         flat: Sequence[Any] = args
         rebuild: Function = positional
         if kwargs or (key not in self.programs and not all(type(x) in SIMPLE for x in args)):
-            flat, rebuild = _flatten((args, kwargs), whole=(Module,))
+            flat, rebuild = flatten((args, kwargs), whole=(Module,))
             key = (structure_of(rebuild, len(flat)), is_recording(), *map(signature, flat))
         for program in self.programs.get(key, ()):
             if program.fits():

@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad import tensor
 from minigrad.tensor import Array, Function, Switch, Tensor, mapped, name_of, numbers_of, vjps
+from minigrad.trees import leaves
 
 _ROOMS = tuple(f"{Path(path).parent}{os.sep}" for path in (__file__, np.__file__))
 
@@ -181,13 +182,11 @@ def _parts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str
 
 def _arrays(value: Any) -> Iterator[Array]:
     """The arrays and numbers in a structure of arguments."""
-    if isinstance(value, Tensor):
-        yield value._data
-    elif isinstance(value, (np.ndarray, np.generic, int, float, complex)):
-        yield np.asarray(value)
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _arrays(item)
+    for leaf in leaves(value):
+        if isinstance(leaf, Tensor):
+            yield leaf._data
+        elif isinstance(leaf, (np.ndarray, np.generic, int, float, complex)):
+            yield np.asarray(leaf)
 
 
 def _floats(value: Any) -> Iterator[Array]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.nn.module import save_arrays
+from minigrad.files import save_arrays
 from minigrad.tensor import Array, name_of
 
 LOAD = """

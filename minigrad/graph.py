@@ -16,7 +16,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigrad.tensor import Array, Function, Tensor, mapped
-from minigrad.trace import Trace, draw, leaves
+from minigrad.trace import Trace, draw
+from minigrad.trees import leaves
 
 
 class Value:

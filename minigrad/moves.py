@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.composites import composite
 from minigrad.rules import join, put
-from minigrad.tensor import Tensor, as_array, as_tensor, call, composites, constant, plain
+from minigrad.tensor import Tensor, as_array, as_tensor, call, composites, constant, mapped, plain
 
 # --------------------------------------------------------------------------------------------- joined and split
 
@@ -79,17 +79,14 @@ def append(arr, values, axis=None):
 @composite(np.block)
 def block(arrays):
     """Blocks are numbered as they come, and NumPy's own function puts the numbers together."""
-    leaves = []
+    blocks = []
 
-    def collect(tree):
-        leaves.append(tree)
-        return len(leaves) - 1
+    def collect(block):
+        blocks.append(block)
+        return len(blocks) - 1
 
-    def replaced(tree, change):
-        return [replaced(branch, change) for branch in tree] if isinstance(tree, list) else change(tree)
-
-    places = replaced(arrays, collect)
-    return rearranged(lambda *numbers: np.block(replaced(places, numbers.__getitem__)), *leaves)
+    places = mapped(collect, arrays)
+    return rearranged(lambda *numbers: np.block(mapped(numbers.__getitem__, places)), *blocks)
 
 
 # fmt: off

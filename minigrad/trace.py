@@ -33,6 +33,7 @@ from minigrad.tensor import (
     observer,
     vjps,
 )
+from minigrad.trees import leaves
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
 SHAPES = {
@@ -294,12 +295,3 @@ def drawing_again(draws: Iterable[Any]) -> Iterator[None]:
 def numbers(value: Any) -> Any:
     """The same structure of arguments with arrays for Tensors."""
     return mapped(lambda x: x._data if isinstance(x, Tensor) else x, value)
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """What nested lists, tuples and dicts hold."""
-    if isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from leaves(item)
-    else:
-        yield value

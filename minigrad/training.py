@@ -28,18 +28,11 @@ import numpy as np
 
 from minigrad.compiler import compile as compiled
 from minigrad.data import batches
-from minigrad.nn.module import (
-    in_mode,
-    load_arrays,
-    load_state_dict,
-    named_parameters,
-    parameters,
-    save_arrays,
-    state_dict,
-    walk,
-)
+from minigrad.files import load_arrays, save_arrays
+from minigrad.nn.module import in_mode, load_state_dict, named_parameters, parameters, state_dict
 from minigrad.optim import Optimizer, Schedule, at_least_one
 from minigrad.tensor import Array, Tensor, no_grad, numbers_of
+from minigrad.trees import named
 
 Metric: TypeAlias = Callable[[Array, Array], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Iterable[Metric]
@@ -331,7 +324,7 @@ def _stateful(run: Run) -> dict[str, Any]:
 
 def _generators(run: Run) -> dict[str, np.random.Generator]:
     """The generator of the shuffling, and those that the model owns."""
-    owned = {f"rng/{name}": item for name, item in walk(_trained(run)) if isinstance(item, np.random.Generator)}
+    owned = {f"rng/{name}": item for name, item in named(_trained(run)) if isinstance(item, np.random.Generator)}
     return {"rng": run.rng, **owned}
 
 

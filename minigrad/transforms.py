@@ -8,12 +8,9 @@ So the transforms nest in every combination.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,6 +29,7 @@ from minigrad.tensor import (
     recording,
     replayed,
 )
+from minigrad.trees import flatten
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
@@ -138,7 +136,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     flat = _like(primals, tangents, "hvp")
 
     def along(*args: Any) -> Any:
-        leaves = _flatten(grad(f, positions)(*args))[0]
+        leaves = flatten(grad(f, positions)(*args))[0]
         return sum(np.sum(v * g) for v, g in zip(flat, leaves, strict=True))
 
     products: tuple[Any, ...] = grad(along, positions)(*primals)
@@ -200,7 +198,7 @@ def checkpoint(f: Function) -> Function:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if observer():
             return f(*args, **kwargs)
-        leaves, rebuild = _flatten((args, kwargs))
+        leaves, rebuild = flatten((args, kwargs))
         tracked = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
 
         def run(*inputs: Tensor) -> Any:
@@ -258,7 +256,7 @@ class _Trace:
         if len({position % len(args) for position in positions}) < len(positions):
             raise TypeError(f"argnums={argnums} names one argument twice: name each once")
         chosen = [args[position] for position in positions]
-        given, self.rebuild = _flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
+        given, self.rebuild = flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
         watching = observer()
         plain = watching.arrays if watching else ()
         self.nested = _inside.get() or any(isinstance(leaf, Tensor) and leaf not in plain for leaf in given)
@@ -276,7 +274,7 @@ class _Trace:
         self.aux = None
         if has_aux:
             value, aux = value
-            leaves, rebuild = _flatten(aux)
+            leaves, rebuild = flatten(aux)
             self.aux = rebuild([_out(x, self.nested) if isinstance(x, Tensor) else x for x in leaves])
         value = float(value) if type(value) is int else value  # a constant of Python's
         if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex, list, tuple)):
@@ -336,58 +334,10 @@ def _out(x: Any, as_tensor: bool) -> Any:
 # -------------------------------------------------------------------------------------------------- structures
 
 
-def _flatten(tree: Any, whole: tuple[type, ...] = ()) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The leaves of nested dicts, lists, tuples and dataclasses, and the function that puts others in their places.
-
-    Things of the kinds in `whole` are leaves, whatever else they are.
-    """
-    build: Callable[[list[Any]], Any]
-    if isinstance(tree, whole):
-        return [tree], lambda leaves: leaves[0]
-    if isinstance(tree, dict):
-        parts, build = list(tree.values()), lambda values: _with_items(tree, dict(zip(tree, values, strict=True)))
-    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        parts, build = list(tree), lambda values: type(tree)(*values)
-    elif isinstance(tree, (list, tuple)):
-        parts, build = list(tree), type(tree)
-    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = [field.name for field in dataclasses.fields(tree)]
-        parts = [getattr(tree, name) for name in names]
-        build = lambda values: _with_attributes(tree, dict(zip(names, values, strict=True)))
-    elif tree is None:
-        return [], lambda leaves: None
-    else:
-        return [tree], lambda leaves: leaves[0]
-    flat = [_flatten(part, whole) for part in parts]
-
-    def rebuild(leaves: Sequence[Any]) -> Any:
-        rest = iter(leaves)
-        return build([part_rebuild(list(islice(rest, len(part)))) for part, part_rebuild in flat])
-
-    return [leaf for part, _ in flat for leaf in part], rebuild
-
-
-def _with_items(tree: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
-    """A copy of a dict, of its own kind, with other values."""
-    if type(tree) is dict:
-        return items
-    other = copy.copy(tree)
-    other.update(items)
-    return other
-
-
-def _with_attributes(tree: Any, attributes: dict[str, Any]) -> Any:
-    """A copy of an object with other attributes, made without its constructor, which may look at them."""
-    other = copy.copy(tree)
-    for name, value in attributes.items():
-        object.__setattr__(other, name, value)
-    return other
-
-
 def _like(primals: Sequence[Any], tangents: Sequence[Any], name: str) -> list[Any]:
     """The leaves of the tangents, which must be shaped like the primals."""
-    wanted = [np.shape(leaf) for leaf in _flatten(tuple(primals))[0]]
-    leaves = _flatten(tuple(tangents))[0]
+    wanted = [np.shape(leaf) for leaf in flatten(tuple(primals))[0]]
+    leaves = flatten(tuple(tangents))[0]
     if [np.shape(leaf) for leaf in leaves] != wanted:
         raise ValueError(
             f"{name} needs tangents shaped like the primals {wanted}, and got {[np.shape(leaf) for leaf in leaves]}"

@@ -26,7 +26,8 @@ import minigrad as mg
 from minigrad import nn, plan, source
 from minigrad.tensor import name_of
 from minigrad.testing import programs
-from minigrad.trace import TraceError, leaves
+from minigrad.trace import TraceError
+from minigrad.trees import leaves
 
 every_case = {**cases, **linalg_cases, **composite_cases, **spellings}
 

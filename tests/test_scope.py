@@ -26,7 +26,8 @@ from test_compiler import LABELS, X, Y, network, weighted
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.trace import TraceError, leaves
+from minigrad.trace import TraceError
+from minigrad.trees import leaves
 
 # ------------------------------------------------------------------------------------------- what users close over
 

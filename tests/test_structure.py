@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "minigrad"
-ENGINE = ["tensor", "debug", "trace", "scope", "rules", "composites", "moves", "constants", "linalg"]
+ENGINE = ["tensor", "trees", "files", "debug", "trace", "scope", "rules", "composites", "moves", "constants", "linalg"]
 ORDER = [
     *ENGINE,
     "transforms",

@@ -28,6 +28,7 @@ from minigrad.compiler import Program
 from minigrad.nn.module import state_dict
 from minigrad.trace import TraceError
 from minigrad.training import Run
+from minigrad.trees import named
 
 ROWS, BATCH, STEPS = 11, 4, 3  # three steps in an epoch, the last of three rows
 _rng = np.random.default_rng(5)
@@ -90,7 +91,7 @@ def bits(*objects: Any) -> str:
         arrays = state_dict(item) | (item.state_dict() if hasattr(item, "state_dict") else {})
         for name, value in sorted(arrays.items()):
             digest.update(name.encode() + np.asarray(value).tobytes())
-        for name, part in nn.module.walk(item):
+        for name, part in named(item):
             if isinstance(part, np.random.Generator):
                 digest.update(f"{name} {part.bit_generator.state}".encode())
     return digest.hexdigest()

@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import os
 import reprlib
-import uuid
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 
+from minigrad.files import load_arrays, save_arrays
 from minigrad.tensor import Array, Tensor, no_grad
+from minigrad.trees import named, parts
 
 Self = TypeVar("Self", bound="Module")
 
 _outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", default=None)
 
 
-def walk(obj: Any) -> Iterator[tuple[str, Any]]:
-    """Everything that `obj` is made of, itself included, each thing once, with a name like `layers.0.weight`.
-
-    It looks into lists, tuples and dicts, and into the attributes of all objects but functions, classes and (Python)
-    modules; of functions, those that hold something are seen: bound methods and `functools.partial`.
-    """
-    seen: set[int] = set()
-    stack = [("", obj)]
-    while stack:
-        name, item = stack.pop()
-        if "__wrapped__" in getattr(item, "__dict__", ()) and not isinstance(item, FunctionType):
-            item = item.__wrapped__  # of a layer that was compiled
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        yield name, item
-        parts = [(f"{name}.{key}" if name else str(key), part) for key, part in _parts(item)]
-        stack.extend(reversed(parts))
-
-
-def _parts(item: Any) -> list[tuple[Any, Any]]:
-    if isinstance(item, (FunctionType, ModuleType, type)):
-        return []
-    if isinstance(item, Tensor):
-        return []
-    if isinstance(item, MethodType):
-        return [("self", item.__self__)]
-    if isinstance(item, functools.partial):
-        return [("func", item.func), *enumerate(item.args), *item.keywords.items()]
-    slots = [slot for kind in type(item).__mro__ for slot in vars(kind).get("__slots__", ()) if hasattr(item, slot)]
-    attributes = [*getattr(item, "__dict__", {}).items(), *((slot, getattr(item, slot)) for slot in slots)]
-    if isinstance(item, (list, tuple)):
-        return [*enumerate(item), *attributes]
-    if isinstance(item, Mapping):
-        return [*item.items(), *attributes]
-    return attributes
-
-
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
-    """The leaf tensors in `obj`, any object at all, that require a gradient, each once, with names (see `walk`)."""
-    tensors = [(name, item) for name, item in walk(obj) if isinstance(item, Tensor)]
+    """The leaf tensors in `obj`, any object at all, that require a gradient, each once, with names (see `named`)."""
+    tensors = [(name, item) for name, item in named(obj) if isinstance(item, Tensor)]
     return [(name, tensor) for name, tensor in tensors if tensor.requires_grad and tensor.function is None]
 
 
@@ -79,12 +37,12 @@ def parameters(obj: Any) -> list[Tensor]:
 
 def state_dict(obj: Any) -> dict[str, Array]:
     """A copy of all tensors in `obj`, any object at all, by name; those that require no gradient too."""
-    return {name: item.data.copy() for name, item in walk(obj) if isinstance(item, Tensor)}
+    return {name: item.data.copy() for name, item in named(obj) if isinstance(item, Tensor)}
 
 
 def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> None:
     """Take over the numbers of a state dict; see `Module.load_state_dict`."""
-    tensors = {name: item for name, item in walk(obj) if isinstance(item, Tensor)}
+    tensors = {name: item for name, item in named(obj) if isinstance(item, Tensor)}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for name, array in fitting_arrays(obj, shapes, state, strict).items():
         tensors[name].data = array.astype(tensors[name].dtype)
@@ -148,7 +106,7 @@ class Module:
 
     def train(self: Self, mode: bool = True) -> Self:
         """Set `training` on this module and all in it; Dropout, for one, heeds it."""
-        for _, item in walk(self):
+        for _, item in named(self):
             if isinstance(item, Module):
                 item.training = mode
         return self
@@ -172,7 +130,7 @@ class Module:
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:
-        children = [(key, part) for key, part in _parts(self) if _has_modules(part) or callable(part)]
+        children = [(key, part) for key, part in parts(self) if _has_modules(part) or callable(part)]
         lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
         if lines:
             return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
@@ -199,9 +157,9 @@ class Module:
         for layer, output in outputs:
             new = {id(parameter): parameter.size for parameter in parameters(layer) if id(parameter) not in counted}
             counted.update(new)
-            if new or not _has_modules(_parts(layer)):
+            if new or not _has_modules(parts(layer)):
                 shape = ", ".join(["n", *map(str, np.shape(output)[1:])])
-                name = type(layer).__name__ if _has_modules(_parts(layer)) else _shown(layer)
+                name = type(layer).__name__ if _has_modules(parts(layer)) else _shown(layer)
                 rows.append((name, f"({shape})", f"{sum(new.values()):,}"))
         rows.append(("total", "", f"{sum(parameter.size for parameter in self.parameters()):,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -211,7 +169,7 @@ class Module:
 
 
 def _has_modules(obj: Any) -> bool:
-    return any(isinstance(item, Module) for _, item in walk(obj))
+    return any(isinstance(item, Module) for _, item in named(obj))
 
 
 def _shown(layer: Any) -> str:
@@ -228,7 +186,7 @@ def note_output(layer: Callable[..., Any], output: Any) -> None:
 @contextmanager
 def in_mode(model: Any, training: bool) -> Iterator[None]:
     """Run a block with all modules in `model` in training or evaluation mode, then put each back to its own."""
-    modes = [(item, item.training) for _, item in walk(model) if isinstance(item, Module)]
+    modes = [(item, item.training) for _, item in named(model) if isinstance(item, Module)]
     for module, _ in modes:
         module.training = training
     try:
@@ -236,33 +194,3 @@ def in_mode(model: Any, training: bool) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name to a `.npz` file: first beside it, then in its place, so that it is never half written."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:  # np.savez would trip over names such as `file`
-                for name, array in arrays.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def load_arrays(path: str | Path) -> dict[str, Array]:
-    """The arrays by name of a `.npz` file; nothing in it is unpickled."""
-    try:
-        with zipfile.ZipFile(path) as archive:  # np.load would not look at the checksum of what it reads in part
-            entries = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
-        return {name: np.lib.format.read_array(entry, allow_pickle=False) for name, entry in entries.items()}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a damaged file can make zipfile raise nearly anything
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from error

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as nps
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.nn.module import in_mode, load_arrays, load_state_dict, named_parameters, save_arrays, state_dict, walk
+from minigrad.nn.module import in_mode, load_state_dict, named_parameters, state_dict
+from minigrad.trees import named
 
 
 def tensor(*shape: int, requires_grad: bool = True) -> mg.Tensor:
@@ -181,12 +181,6 @@ def test_attributes_of_lists_of_layers_count() -> None:
     assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "scale"]
 
 
-def test_walk_yields_everything_once_the_object_itself_first() -> None:
-    shared = [1.5]
-    found = list(walk({"a": shared, "b": (shared, "end")}))
-    assert [name for name, _ in found] == ["", "a", "a.0", "b", "b.1"]
-
-
 def test_zero_grad_forgets_all_gradients() -> None:
     model = network()
     np.sum(model(np.ones((4, 2), np.float32))).backward()
@@ -316,7 +310,7 @@ def test_modes_reach_every_module() -> None:
 def test_in_mode_puts_each_module_back_to_its_own_mode(training: bool) -> None:
     model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Tanh()))
     model[1].eval()
-    modules = [item for _, item in walk(model) if isinstance(item, nn.Module)]
+    modules = [item for _, item in named(model) if isinstance(item, nn.Module)]
     before = [module.training for module in modules]
     assert before == [True, True, False, False, False]
     with in_mode(model, training):
@@ -328,24 +322,6 @@ def test_in_mode_puts_each_module_back_to_its_own_mode(training: bool) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ files
-
-AWKWARD_NAMES = st.sampled_from(["file", "allow_pickle", "args", "a.b.0", "a/b", "ä ö", "0", "with space"])
-ARRAYS = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.bool_]).flatmap(
-    lambda dtype: nps.arrays(dtype, nps.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-)
-
-
-@given(arrays=st.dictionaries(AWKWARD_NAMES, ARRAYS))
-def test_arrays_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray]) -> None:
-    path = tmp_path_factory.mktemp("arrays") / "arrays.npz"
-    save_arrays(path, arrays)
-    found = load_arrays(path)
-    assert list(found) == list(arrays)
-    for name, array in arrays.items():
-        assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
-        assert found[name].tobytes() == array.tobytes()
-    with np.load(path, allow_pickle=False) as file:
-        assert file.files == list(arrays)
 
 
 @pytest.mark.parametrize("as_text", [True, False])
@@ -370,28 +346,6 @@ def test_a_model_may_have_a_tensor_of_any_name(tmp_path: Path) -> None:
     model = Odd(0.0)
     model.load(tmp_path / "odd.npz")
     assert model.file.item() == 3
-
-
-class Unsavable:
-    def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(
-    ("bad", "error"),
-    [(np.array([object()]), ValueError), (Unsavable(), KeyboardInterrupt)],
-    ids=["objects", "interrupt"],
-)
-def test_a_failing_save_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, bad: Any, error: type[BaseException]
-) -> None:
-    path = tmp_path / "model.npz"
-    save_arrays(path, {"w": np.arange(3)})
-    before = path.read_bytes()
-    with pytest.raises(error):
-        save_arrays(path, {"w": np.arange(1000), "x": bad})
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_save_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:
@@ -474,27 +428,6 @@ def test_hostile_files_give_one_clear_error(tmp_path: Path, write: Callable[[Pat
     assert not trace.exists()
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
-
-
-@given(st.data())
-def test_damaged_files_are_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "model.npz"
-    arrays = {"w": np.arange(6.0).reshape(2, 3), "b": np.ones(3, np.float32)}
-    save_arrays(path, arrays)
-    content = path.read_bytes()
-    spots = st.tuples(st.integers(0, len(content) - 1), st.integers(1, 255))
-    for spot in data.draw(st.lists(spots, min_size=10, max_size=30)):
-        damaged = bytearray(content)
-        damaged[spot[0]] ^= spot[1]
-        path.write_bytes(damaged)
-        try:
-            found = load_arrays(path)
-        except ValueError as error:
-            assert "is not a readable .npz file" in str(error)  # noqa: PT017
-        else:
-            for name in found.keys() & arrays.keys():
-                assert found[name].dtype == arrays[name].dtype
-                np.testing.assert_array_equal(found[name], arrays[name])
 
 
 # ------------------------------------------------------------------------------------------------------ copies, calls
@@ -658,5 +591,5 @@ def test_a_failing_summary_leaves_no_trace() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
     with pytest.raises(ValueError, match=r"its last axis must be 2 long"):
         model.summary((3,))
-    assert all(item.training for _, item in walk(model) if isinstance(item, nn.Module))
+    assert all(item.training for _, item in named(model) if isinstance(item, nn.Module))
     assert len(rows(model.summary((2,)))) == 3

@@ -1,0 +1,109 @@
+"""What things are made of: one walker for structures of arrays, and for all that an object holds.
+
+A structure nests lists, tuples, dicts and dataclasses; it can be taken apart and built again (`flatten`). Any other
+object can only be looked into (`named`), by its attributes.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from minigrad.tensor import Tensor
+
+
+def items(thing: Any) -> list[tuple[Any, Any]]:
+    """What a list, tuple or mapping holds, with the keys."""
+    return [*thing.items()] if isinstance(thing, Mapping) else [*enumerate(thing)]
+
+
+def parts(thing: Any) -> list[tuple[Any, Any]]:
+    """All that a thing is directly made of, with the keys: its items, and then its attributes.
+
+    Functions, classes and (Python) modules are not looked into, but for those functions that hold something: bound
+    methods and `functools.partial`.
+    """
+    if isinstance(thing, (Tensor, FunctionType, ModuleType, type)):
+        return []
+    if isinstance(thing, MethodType):
+        return [("self", thing.__self__)]
+    if isinstance(thing, functools.partial):
+        return [("func", thing.func), *items(thing.args), *items(thing.keywords)]
+    slots = [slot for kind in type(thing).__mro__ for slot in vars(kind).get("__slots__", ()) if hasattr(thing, slot)]
+    attributes = [*getattr(thing, "__dict__", {}).items(), *((slot, getattr(thing, slot)) for slot in slots)]
+    return [*items(thing), *attributes] if isinstance(thing, (list, tuple, Mapping)) else attributes
+
+
+def named(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Everything that a thing is made of, itself first, each part once, with a name like `layers.0.weight`.
+
+    >>> [name for name, _ in named({"a": [1.5], "b": "text"})]
+    ['', 'a', 'a.0', 'b']
+    """
+    seen: set[int] = set()
+    stack = [("", thing)]
+    while stack:
+        name, part = stack.pop()
+        if "__wrapped__" in getattr(part, "__dict__", ()) and not isinstance(part, FunctionType):
+            part = part.__wrapped__  # a compiled layer stands for the layer, and adds nothing to the names
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield name, part
+            stack += [(f"{name}.{key}" if name else str(key), inner) for key, inner in reversed(parts(part))]
+
+
+def leaves(arguments: Any) -> Iterator[Any]:
+    """What is not a list, tuple or dict among the arguments of a call, in which only these three are looked into."""
+    if isinstance(arguments, (list, tuple, dict)):
+        for _, part in items(arguments):
+            yield from leaves(part)
+    else:
+        yield arguments
+
+
+def flatten(tree: Any, whole: tuple[type, ...] = ()) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """The leaves of a structure, and the function that builds the same structure with other leaves.
+
+    None has no leaves. Things of the types in `whole` are leaves, even where they are lists or dataclasses, too.
+
+    >>> found, rebuild = flatten({"a": 1.5, "b": (2.5, None)})
+    >>> found, rebuild([3, 4])
+    ([1.5, 2.5], {'a': 3, 'b': (4, None)})
+    """
+    if tree is None:
+        branches = []
+    elif isinstance(tree, (list, tuple, dict)) and not isinstance(tree, whole):
+        branches = items(tree)
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, (type, *whole)):
+        branches = [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    else:
+        return [tree], lambda leaves: leaves[0]
+    flat = [(key, *flatten(branch, whole)) for key, branch in branches]
+
+    def rebuild(leaves: Sequence[Any]) -> Any:
+        rest = iter(leaves)
+        return refilled(tree, {key: build(list(islice(rest, len(found)))) for key, found, build in flat})
+
+    return [leaf for _, found, _ in flat for leaf in found], rebuild
+
+
+def refilled(tree: Any, branches: dict[Any, Any]) -> Any:
+    """A list, tuple, dict or dataclass of the same type with other branches; None has none."""
+    if tree is None or type(tree) is dict:
+        return None if tree is None else branches
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*branches.values())
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([*branches.values()])
+    other = copy.copy(tree)  # without a call of its constructor, which may check what it is given
+    if isinstance(tree, dict):
+        other.update(branches)
+    else:
+        for name, value in branches.items():
+            object.__setattr__(other, name, value)  # also where the dataclass is frozen
+    return other
