@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.nn.module import fitting_arrays
+from minigrad.nn.state import fitting_arrays
 from minigrad.tensor import Array, Cleared, Tensor, observer, quietly, touch
 
 Schedule = Callable[[int], float]

@@ -29,7 +29,8 @@ import numpy as np
 from minigrad.compiler import compile as compiled
 from minigrad.data import batches
 from minigrad.files import load_arrays, save_arrays
-from minigrad.nn.module import in_mode, load_state_dict, named_parameters, parameters, state_dict
+from minigrad.nn.module import in_mode
+from minigrad.nn.state import load_state_dict, named_parameters, parameters, state_dict
 from minigrad.optim import Optimizer, Schedule, at_least_one
 from minigrad.tensor import Array, Tensor, no_grad, numbers_of
 from minigrad.trees import named

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn, optim, training
 from minigrad.compiler import Program
-from minigrad.nn.module import state_dict
+from minigrad.nn.state import state_dict
 from minigrad.trace import TraceError
 from minigrad.training import Run
 from minigrad.trees import named

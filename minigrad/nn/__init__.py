@@ -1,22 +1,7 @@
 """Neural networks as compositions: no derivative lives here."""
 
 from minigrad.nn import init
-from minigrad.nn.functional import (
-    cross_entropy,
-    gelu,
-    huber_loss,
-    l1_loss,
-    leaky_relu,
-    log_loss,
-    log_loss_with_logits,
-    log_softmax,
-    mse_loss,
-    relu,
-    sigmoid,
-    softmax,
-    softplus,
-    tanh,
-)
+from minigrad.nn.activations import gelu, leaky_relu, log_softmax, relu, sigmoid, softmax, softplus, tanh
 from minigrad.nn.layers import (
     GELU,
     Dropout,
@@ -30,7 +15,9 @@ from minigrad.nn.layers import (
     Softplus,
     Tanh,
 )
-from minigrad.nn.module import Module, named_parameters, parameters
+from minigrad.nn.losses import cross_entropy, huber_loss, l1_loss, log_loss, log_loss_with_logits, mse_loss
+from minigrad.nn.module import Module
+from minigrad.nn.state import named_parameters, parameters
 
 __all__ = [
     "GELU",

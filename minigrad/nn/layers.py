@@ -1,4 +1,4 @@
-"""Layers: modules around the functions of `minigrad.nn.functional`."""
+"""Layers: modules that keep weights or options, and modules around the activations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minigrad.nn import functional, init
+from minigrad.nn import activations, init
 from minigrad.nn.module import Module, note_output
 from minigrad.tensor import Tensor, as_array
 from minigrad.trace import draw
@@ -37,7 +37,7 @@ class Linear(Module):
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
-        rng = rng or np.random.default_rng()  # one for both
+        rng = rng or np.random.default_rng()  # the same for weight and bias
         bound = 1 / math.sqrt(in_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Tensor(init.uniform((out_features, in_features), -bound, bound, rng=rng, dtype=dtype), True)
@@ -78,7 +78,7 @@ class Sequential(Module, list[Callable[..., Any]]):
                 raise TypeError(f"Sequential takes layers and functions, one after the other, not {layer!r}")
         super().__init__(layers)
 
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__  # type: ignore[assignment]  # lists have no hash
 
     def __getitem__(self, index: Any) -> Any:
         part = super().__getitem__(index)
@@ -122,19 +122,19 @@ class Dropout(Module):
 class Tanh(Module):
     """`minigrad.nn.tanh` as a layer."""
 
-    forward = staticmethod(functional.tanh)
+    forward = staticmethod(activations.tanh)
 
 
 class Sigmoid(Module):
     """`minigrad.nn.sigmoid` as a layer."""
 
-    forward = staticmethod(functional.sigmoid)
+    forward = staticmethod(activations.sigmoid)
 
 
 class ReLU(Module):
     """`minigrad.nn.relu` as a layer."""
 
-    forward = staticmethod(functional.relu)
+    forward = staticmethod(activations.relu)
 
 
 class LeakyReLU(Module):
@@ -144,19 +144,19 @@ class LeakyReLU(Module):
         self.negative_slope = negative_slope
 
     def forward(self, x: Any) -> Any:
-        return functional.leaky_relu(x, self.negative_slope)
+        return activations.leaky_relu(x, self.negative_slope)
 
 
 class Softplus(Module):
     """`minigrad.nn.softplus` as a layer."""
 
-    forward = staticmethod(functional.softplus)
+    forward = staticmethod(activations.softplus)
 
 
 class GELU(Module):
     """`minigrad.nn.gelu` as a layer."""
 
-    forward = staticmethod(functional.gelu)
+    forward = staticmethod(activations.gelu)
 
 
 class Softmax(Module):
@@ -166,4 +166,4 @@ class Softmax(Module):
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
-        return functional.softmax(x, self.axis)
+        return activations.softmax(x, self.axis)

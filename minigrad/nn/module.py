@@ -1,4 +1,4 @@
-"""Modules: objects that own parameters, which are found by walking attributes, lists, tuples and dicts."""
+"""Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
 from __future__ import annotations
 
@@ -12,59 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad.files import load_arrays, save_arrays
+from minigrad.nn.state import load_state_dict, named_parameters, parameters, state_dict
 from minigrad.tensor import Array, Tensor, no_grad
 from minigrad.trees import named, parts
 
 Self = TypeVar("Self", bound="Module")
 
 _outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", default=None)
-
-
-def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
-    """The leaf tensors in `obj`, any object at all, that require a gradient, each once, with names (see `named`)."""
-    tensors = [(name, item) for name, item in named(obj) if isinstance(item, Tensor)]
-    return [(name, tensor) for name, tensor in tensors if tensor.requires_grad and tensor.function is None]
-
-
-def parameters(obj: Any) -> list[Tensor]:
-    """The tensors in `obj`, any object at all, that require a gradient, each once.
-
-    >>> parameters({"scale": Tensor(2.0, requires_grad=True), "rest": [1, 2]})
-    [Tensor(2., requires_grad=True)]
-    """
-    return [parameter for _, parameter in named_parameters(obj)]
-
-
-def state_dict(obj: Any) -> dict[str, Array]:
-    """A copy of all tensors in `obj`, any object at all, by name; those that require no gradient too."""
-    return {name: item.data.copy() for name, item in named(obj) if isinstance(item, Tensor)}
-
-
-def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> None:
-    """Take over the numbers of a state dict; see `Module.load_state_dict`."""
-    tensors = {name: item for name, item in named(obj) if isinstance(item, Tensor)}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    for name, array in fitting_arrays(obj, shapes, state, strict).items():
-        tensors[name].data = array.astype(tensors[name].dtype)
-
-
-def fitting_arrays(
-    owner: Any, shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Any], strict: bool = True
-) -> dict[str, Array]:
-    """The arrays of a state by name, or one ValueError that lists all that do not fit the `shapes` of their owner."""
-    arrays = {name: np.asarray(state[name]) for name in shapes if name in state}
-    problems = []
-    if strict:
-        problems += [f"missing: {name}" for name in shapes if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in shapes]
-    for name, array in arrays.items():
-        if array.shape != shapes[name]:
-            problems.append(f"misshapen: {name} is {array.shape}, and {shapes[name]} was wanted")
-        elif array.dtype.kind not in "biuf":
-            problems.append(f"not a real number: {name} is of dtype {array.dtype}")
-    if problems:
-        raise ValueError(f"this state does not fit {type(owner).__name__}:\n  " + "\n  ".join(problems))
-    return arrays
 
 
 class Module:

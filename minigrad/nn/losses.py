@@ -1,121 +1,19 @@
-"""Activations and losses, spelled in NumPy: their derivatives come from the graph.
+"""Losses: how far predictions are from targets, spelled in NumPy like the activations.
 
-All take arrays or Tensors, and give arrays for arrays.
+`prediction` and `target` have equal shapes, but for `cross_entropy`. The reduction "mean" averages over all elements,
+"sum" adds them up, and "none" keeps their shape.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from minigrad.nn.activations import log_softmax, softplus
 from minigrad.tensor import as_array, constant, numbers_of
-from minigrad.trace import current
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
-
-
-# ------------------------------------------------------------------------------------------------- activations
-
-
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent, (exp(2x) - 1) / (exp(2x) + 1), within 4 ulp for every finite `x`.
-
-    A compiled program calls it by NumPy's name for it, whose derivative (1 - tanh) * (1 + tanh) is off by a rounding of
-    1 where it is small itself; the composition's own is right in the tails, too.
-
-    >>> tanh(np.array([-1000.0, 0.0, 0.5]))
-    array([-1.        ,  0.        ,  0.46211716])
-    """
-    if current():
-        return np.tanh(x)
-    side = _side(x)
-    with np.errstate(over="ignore"):  # the double of the largest numbers is infinite, and that is as good
-        t = np.expm1(x * (side + side))
-    return t * side / (t + 2)
-
-
-def sigmoid(x: Any) -> Any:
-    """The logistic function, 1 / (1 + exp(-x)), within 4 ulp for every finite `x`.
-
-    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
-    array([0. , 0.5, 1. ])
-    """
-    side = _side(x)
-    z = np.exp(x * side)
-    return z / (1 + z) * side + (1 - side) / 2
-
-
-def _side(x: Any) -> Any:
-    """-1 where `x` is positive and 1 where it is negative: `x * _side(x)` is -|x|, so exp cannot overflow.
-
-    It is a constant, and at 0 either sign will do: what is built on it is smooth there.
-    """
-    return -np.copysign(1, numbers_of(x))
-
-
-def relu(x: Any) -> Any:
-    """`x` where it is positive, else 0; the derivative at 0 is 0.
-
-    >>> relu(np.array([-1.0, 2.0]))
-    array([0., 2.])
-    """
-    return np.where(x <= 0, 0, x)
-
-
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    """`x` where it is positive, else `negative_slope * x` (Maas et al., 2013)."""
-    return np.where(x > 0, x, negative_slope * x)
-
-
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), a smooth relu, without overflow.
-
-    >>> softplus(np.array([-1000.0, 0.0, 1000.0]))
-    array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
-    """
-    return np.logaddexp(0, x)
-
-
-def gelu(x: Any) -> Any:
-    """The Gaussian error linear unit in its tanh form, x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
-
-    Hendrycks and Gimpel, 2016 (arXiv:1606.08415); within 5e-4 of x times the normal distribution function. Below -20 it
-    is flat, and above 20 it is `x`, to any precision: what is cubed lies between.
-    """
-    above = np.maximum(x, -20.0)
-    u = np.minimum(above, 20.0)
-    return above * sigmoid(math.sqrt(8 / math.pi) * (u + 0.044715 * u * u * u))
-
-
-def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) along `axis`, without overflow.
-
-    >>> softmax(np.array([1000.0, 1000.0]))
-    array([0.5, 0.5])
-    """
-    z = np.exp(x - _peak(x, axis))
-    return z / np.sum(z, axis=axis, keepdims=True)
-
-
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """The logarithm of softmax along `axis`, accurate also where softmax underflows.
-
-    >>> log_softmax(np.array([0.0, 1000.0]))
-    array([-1000.,     0.])
-    """
-    shifted = x - _peak(x, axis)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
-
-
-def _peak(x: Any, axis: int) -> Any:
-    """The maximum along `axis`, as a constant: softmax does not depend on what is subtracted."""
-    return np.max(numbers_of(x), axis=axis, keepdims=True) * 1.0  # integers would wrap
-
-
-# ------------------------------------------------------------------------------------------------------ losses
-# `prediction` and `target` have equal shapes; "mean" averages over all elements, "none" keeps their shape.
 
 
 def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
@@ -143,7 +41,7 @@ def huber_loss(prediction: Any, target: Any, reduction: Reduction = "mean", delt
     prediction, target = _equal_shapes("huber_loss", prediction, target)
     difference = prediction - target
     error = np.absolute(difference)
-    near = np.where(error <= delta, difference, 0)  # squared in its place, so that far errors do not overflow
+    near = np.where(error <= delta, difference, 0)  # the square of a far error, which is not used, could overflow
     return _reduced(np.where(error <= delta, np.square(near) / 2, delta * (error - delta / 2)), reduction)
 
 
@@ -164,9 +62,9 @@ def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
 
 def _floored_log(p: Any, floor: float = 1e-12) -> Any:
     """log(max(p, floor)) with the derivative 1 / max(p, floor); a negative `p` gives nan, as in np.log."""
-    constant = numbers_of(p)
-    floor = max(floor, float(np.finfo(np.result_type(constant, np.float16)).tiny))  # which float16 does not reach
-    missing = np.where((constant >= 0) & (constant < floor), floor - constant, 0)
+    numbers = numbers_of(p)
+    floor = max(floor, float(np.finfo(np.result_type(numbers, np.float16)).tiny))  # float16 has no 1e-12
+    missing = np.where((numbers >= 0) & (numbers < floor), floor - numbers, 0)
     return np.log(p + missing)
 
 
@@ -204,7 +102,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
     return _reduced(-log_probabilities[chosen], reduction)
 
 
-@constant  # so that a compiled function checks them, too, each time anew
+@constant  # which makes it a call of compiled programs, so that they check the labels of every batch
 def _labels(labels: Any, *, classes: int) -> Any:
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(f"cross_entropy got labels from {labels.min()} to {labels.max()} for {classes} classes")
