@@ -1,7 +1,7 @@
-"""Data for training: the MNIST digits, one-hot labels, splits and mini-batches.
+"""Reading the MNIST digits from the kinds of files that they come in.
 
-Arrays come in as NumPy and go out as NumPy. Files are untrusted: they are checked before memory is set aside for
-them, nothing in them is run, and a bad one gets one error: which file, what came, what was wanted, what to do next.
+Files are untrusted: they are checked before memory is set aside for them, nothing in them is run, and a bad one gets
+one error: which file, what came, what was wanted, what to do next.
 """
 
 import gzip
@@ -11,16 +11,16 @@ import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from minigrad.tensor import Tensor, constant
+from minigrad.data.batches import stratified
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -76,12 +76,15 @@ def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
 def _read_array(
     read: Callable[[int], bytes], dtype: np.dtype[Any], shape: tuple[int, ...], source: str, fortran: bool = False
 ) -> NDArray[Any]:
-    """Read the array that a header announced and that must end its stream: announced sizes are checked first."""
+    """Read an array of the dtype and shape that its header announces, checked before any memory is set aside for it.
+
+    Nothing may stand behind it in its stream.
+    """
     size = dtype.itemsize * math.prod(shape)
     fits = len(shape) > 0 and 1 <= shape[0] <= MAX_DIGITS and shape[1:] in ((), (784,), (28, 28)) and size <= MAX_BYTES
     if not fits or dtype.kind not in "uif":
         _refuse(source, f"announces {dtype} of shape {shape}", f"numbers for at most {MAX_DIGITS:,} digits of 28 x 28")
-    data = read(size + 1)  # one more than announced, to see that nothing trails
+    data = read(size + 1)  # one byte more than announced, to see whether something stands behind
     if len(data) != size:
         _refuse(source, f"holds {'more' if len(data) > size else len(data)} bytes", f"the {size} its header announces")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
@@ -98,7 +101,7 @@ def _digits(images: NDArray[Any], labels: NDArray[Any], source: str) -> Digits:
     if labels.min() < 0 or labels.max() > 9:
         _refuse(source, f"labels run from {labels.min()} to {labels.max()}", "0 to 9")
     brightest = 255 if images.dtype == np.uint8 else 1
-    if not (images.min() >= 0 and images.max() <= brightest):  # "not within", because NaN is on neither side
+    if not (images.min() >= 0 and images.max() <= brightest):  # a NaN makes both comparisons false
         _refuse(source, f"pixels run from {images.min()} to {images.max()}", "0 to 1")
     pixels = images.reshape(-1, 784).astype(np.float32)
     pixels /= brightest
@@ -140,7 +143,7 @@ def _from_npz(path: Path) -> tuple[Digits, Digits]:
         if not {"images.npy", "labels.npy"} <= names:
             _refuse(path, f"holds {len(names)} other arrays", "x_train, y_train, x_test, y_test, or images, labels")
         x, y = pair("images", "labels")
-    test = _stratified(y, len(y) // 5)
+    test = stratified(y, len(y) // 5)
     return (x[~test], y[~test]), (x[test], y[test])
 
 
@@ -156,11 +159,12 @@ def _read_npy(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
         return _read_array(stream.read, dtype, shape, source, fortran)
 
 
-# A pickle is a program. Ours may only stack numbers, strings and tuples and name what makes NumPy arrays, and even that
-# is never called: a _Recorder keeps what it would be called with, and _pickled_array reads an array out of it.
+# A pickle is a program. One that holds digits needs to stack numbers, strings and tuples, and to call what makes NumPy
+# arrays; all else is refused. Even those calls are not done: a _Recorder notes the function and its arguments, and
+# _pickled_array reads the array out of these.
 
 _PICKLE_STEPS = 1_000  # the digits take about 150
-_PICKLE_OPCODES = re.compile(  # none that hashes (nested tuples can take for ever) or sets memory aside
+_PICKLE_OPCODES = re.compile(  # none that sets memory aside, or hashes: the hash of nested tuples can take for ever
     "PROTO|FRAME|STOP|MARK|(EMPTY_)?TUPLE[123]?|NONE|NEW(TRUE|FALSE)|INT|BININT[12]?|LONG1?|(SHORT_)?BINSTRING|UNICODE"
     "|(SHORT_)?BINUNICODE|(SHORT_)?BINBYTES|BYTEARRAY8|(BIN)?(GET|PUT)|MEMOIZE|(STACK_)?GLOBAL|REDUCE|BUILD"
 )
@@ -211,8 +215,8 @@ def _from_pickle(path: Path) -> tuple[Digits, Digits]:
     if len(data) > MAX_BYTES:
         _refuse(path, f"unpacks to more than {MAX_BYTES:,} bytes", "fewer")
     program = _Program(data)
-    for step, (opcode, argument, position) in enumerate(pickletools.genops(program)):  # lists the opcodes and runs none
-        far = opcode.name == "PUT" and (argument or 0) > _PICKLE_STEPS  # the memo would grow up to there
+    for step, (opcode, argument, position) in enumerate(pickletools.genops(program)):  # which runs nothing
+        far = opcode.name == "PUT" and (argument or 0) > _PICKLE_STEPS  # unpickling would make a memo of that size
         if step == _PICKLE_STEPS or far or not _PICKLE_OPCODES.fullmatch(opcode.name):
             _refuse(path, f"is a pickle that does more at byte {position} ({opcode.name})", "tuples of NumPy arrays")
     program.seek(0)
@@ -236,7 +240,7 @@ def _pickled_digits(node: object, source: str) -> Digits:
 
 def _pickled_array(node: object, source: str) -> NDArray[Any]:
     match node:
-        case _Recorder("_frombuffer", (data, dtype, shape, order)):  # protocol 5; the others make first and fill then
+        case _Recorder("_frombuffer", (data, dtype, shape, order)):  # of protocol 5; others fill an empty array
             node = _Recorder("_reconstruct", (), (1, shape, dtype, order == "F", data))
     match node:
         case _Recorder(
@@ -250,119 +254,3 @@ def _pickled_array(node: object, source: str) -> NDArray[Any]:
             if isinstance(data, (bytes, bytearray)):
                 return _read_array(io.BytesIO(data).read, np.dtype(order + code), shape, source, bool(fortran))
     _refuse(source, "is something else", "a pickled NumPy array of numbers")
-
-
-def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-    """Turn integer labels of any shape into rows that are 1 at the label and 0 elsewhere.
-
-    The result has the shape `(*labels.shape, classes)`; `classes` is the largest label + 1 unless given. Raises
-    `TypeError` for labels that are not integers and `ValueError` for those outside `0 ... classes - 1`.
-
-    >>> one_hot([1, 0, 2])
-    array([[0., 1., 0.],
-           [1., 0., 0.],
-           [0., 0., 1.]], dtype=float32)
-    """
-    if classes is None or not isinstance(labels, Tensor):
-        labels = np.asarray(labels)
-    rows: NDArray[Any] = _one_hot(labels, classes=classes, dtype=dtype)
-    return rows
-
-
-@constant  # so that a compiled function can take labels, too
-def _one_hot(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> NDArray[Any]:
-    if labels.size == 0 and classes is None:
-        raise ValueError("one_hot got no labels; wanted at least one to count the classes. Pass classes=.")
-    if labels.size and labels.dtype.kind not in "ui":
-        raise TypeError(f"one_hot got {labels.dtype} labels; wanted integers. Convert with labels.astype(int).")
-    if labels.size and labels.min() < 0:
-        raise ValueError(
-            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted none below 0. Renumber them."
-        )
-    if classes is None:
-        classes = int(labels.max()) + 1
-    if labels.size and labels.max() >= classes:
-        raise ValueError(
-            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted 0 to {classes - 1}. "
-            "Renumber the labels, or pass a larger classes=."
-        )
-    rows = np.zeros((*labels.shape, classes), dtype)
-    np.put_along_axis(rows, labels.astype(np.intp)[..., np.newaxis], 1, axis=-1)
-    return rows
-
-
-def batches(
-    *arrays: ArrayLike, batch_size: int | None, rng: np.random.Generator | None = None, drop_last: bool = False
-) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Go through arrays of equal length in batches: tuples with `batch_size` rows of each.
-
-    `batch_size=None` makes one batch of everything. An `rng` shuffles the rows, anew for each call; without one they
-    come in order, as views. The last batch may be smaller, and `drop_last` leaves it out. No rows make no batches.
-    Raises `ValueError` at the call for unequal lengths or a batch size below 1.
-
-    >>> [(x.tolist(), y.tolist()) for x, y in batches([1, 2, 3], [4, 5, 6], batch_size=2)]
-    [([1, 2], [4, 5]), ([3], [6])]
-    """
-    columns, rows = _aligned("batches", arrays, rng)
-    size = max(rows, 1) if batch_size is None else batch_size
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(
-            f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for one batch."
-        )
-    order = None if rng is None else rng.permutation(rows)
-    stop = rows - rows % size if drop_last else rows
-    takes = (slice(start, start + size) for start in range(0, stop, size))
-    return (tuple(column[take if order is None else order[take]] for column in columns) for take in takes)
-
-
-def train_test_split(
-    *arrays: ArrayLike,
-    test_size: float = 0.25,
-    rng: np.random.Generator | None = None,
-    stratify: ArrayLike | None = None,
-) -> list[NDArray[Any]]:
-    """Split arrays of equal length at random: `x_train, x_test, y_train, y_test = train_test_split(x, y)`.
-
-    `test_size` is a number of rows (int) or a fraction of them (float, rounded up). With labels in `stratify`, each
-    class gives its share to the test, rounded down or up. Without an `rng` every call splits differently.
-    Raises `ValueError` for unequal lengths, or if either side would be empty.
-
-    >>> x_train, x_test = train_test_split(np.arange(8), rng=np.random.default_rng(0))
-    >>> len(x_train), len(x_test)
-    (6, 2)
-    """
-    columns, rows = _aligned("train_test_split", arrays if stratify is None else (*arrays, stratify), rng)
-    test_rows = test_size if isinstance(test_size, (int, np.integer)) else math.ceil(test_size * rows)
-    if not 0 < test_rows < rows:
-        raise ValueError(
-            f"train_test_split got test_size={test_size!r} for {rows} rows; wanted at least one row on each side. "
-            "Pass a fraction between 0 and 1, or a smaller count."
-        )
-    order = (np.random.default_rng() if rng is None else rng).permutation(rows)
-    labels = np.zeros(rows) if stratify is None else columns.pop()[order]  # one class of all rows is no constraint
-    if labels.ndim != 1:
-        raise ValueError(
-            f"train_test_split got stratify of shape {labels.shape}; wanted one label per row, shape (n,)."
-        )
-    test = _stratified(labels, int(test_rows))
-    return [column[order[side]] for column in columns for side in (~test, test)]
-
-
-def _stratified(labels: NDArray[Any], test_rows: int) -> NDArray[np.bool_]:
-    """Mark `test_rows` of the rows, spread evenly over the rows sorted by label."""
-    steps = np.arange(len(labels) + 1) * test_rows // len(labels)
-    marks = np.empty(len(labels), np.bool_)
-    marks[np.argsort(labels, kind="stable")] = np.diff(steps) > 0
-    return marks
-
-
-def _aligned(
-    caller: str, arrays: tuple[ArrayLike, ...], rng: np.random.Generator | None
-) -> tuple[list[NDArray[Any]], int]:
-    columns = [np.asarray(array) for array in arrays]
-    lengths = [len(column) if column.ndim else None for column in columns]
-    if len(set(lengths)) != 1 or lengths[0] is None:
-        raise ValueError(f"{caller} got arrays of lengths {lengths}; wanted one or more of the same length.")
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"{caller} got rng={rng!r}; wanted a generator. Pass np.random.default_rng(seed).")
-    return columns, lengths[0]

@@ -1,0 +1,126 @@
+"""Arrays made ready for training: one-hot labels, mini-batches, and a part held out for testing."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from minigrad.tensor import Tensor, constant
+
+
+def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Turn integer labels of any shape into rows that are 1 at the label and 0 elsewhere.
+
+    The result has the shape `(*labels.shape, classes)`; `classes` is the largest label + 1 unless given. Raises
+    `TypeError` for labels that are not integers and `ValueError` for those outside `0 ... classes - 1`.
+
+    >>> one_hot([1, 0, 2])
+    array([[0., 1., 0.],
+           [1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
+    if classes is None or not isinstance(labels, Tensor):
+        labels = np.asarray(labels)
+    rows: NDArray[Any] = _one_hot(labels, classes=classes, dtype=dtype)
+    return rows
+
+
+@constant  # which makes it a call of compiled programs: labels may be among their arguments
+def _one_hot(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> NDArray[Any]:
+    if labels.size == 0 and classes is None:
+        raise ValueError("one_hot got no labels; wanted at least one to count the classes. Pass classes=.")
+    if labels.size and labels.dtype.kind not in "ui":
+        raise TypeError(f"one_hot got {labels.dtype} labels; wanted integers. Convert with labels.astype(int).")
+    if labels.size and labels.min() < 0:
+        raise ValueError(
+            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted none below 0. Renumber them."
+        )
+    if classes is None:
+        classes = int(labels.max()) + 1
+    if labels.size and labels.max() >= classes:
+        raise ValueError(
+            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted 0 to {classes - 1}. "
+            "Renumber the labels, or pass a larger classes=."
+        )
+    rows = np.zeros((*labels.shape, classes), dtype)
+    np.put_along_axis(rows, labels.astype(np.intp)[..., np.newaxis], 1, axis=-1)
+    return rows
+
+
+def batches(
+    *arrays: ArrayLike, batch_size: int | None, rng: np.random.Generator | None = None, drop_last: bool = False
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Go through arrays of equal length in batches: tuples with `batch_size` rows of each.
+
+    `batch_size=None` makes one batch of everything. An `rng` shuffles the rows, anew for each call; without one they
+    come in order, as views. The last batch may be smaller, and `drop_last` leaves it out. No rows make no batches.
+    Raises `ValueError` at the call for unequal lengths or a batch size below 1.
+
+    >>> [(x.tolist(), y.tolist()) for x, y in batches([1, 2, 3], [4, 5, 6], batch_size=2)]
+    [([1, 2], [4, 5]), ([3], [6])]
+    """
+    columns, rows = _aligned("batches", arrays, rng)
+    size = max(rows, 1) if batch_size is None else batch_size
+    if not isinstance(size, (int, np.integer)) or size < 1:
+        raise ValueError(
+            f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for one batch."
+        )
+    order = None if rng is None else rng.permutation(rows)
+    stop = rows - rows % size if drop_last else rows
+    takes = (slice(start, start + size) for start in range(0, stop, size))
+    return (tuple(column[take if order is None else order[take]] for column in columns) for take in takes)
+
+
+def train_test_split(
+    *arrays: ArrayLike,
+    test_size: float = 0.25,
+    rng: np.random.Generator | None = None,
+    stratify: ArrayLike | None = None,
+) -> list[NDArray[Any]]:
+    """Split arrays of equal length at random: `x_train, x_test, y_train, y_test = train_test_split(x, y)`.
+
+    `test_size` is a number of rows (int) or a fraction of them (float, rounded up). With labels in `stratify`, each
+    class gives its share to the test, rounded down or up. Without an `rng` every call splits differently.
+    Raises `ValueError` for unequal lengths, or if either side would be empty.
+
+    >>> x_train, x_test = train_test_split(np.arange(8), rng=np.random.default_rng(0))
+    >>> len(x_train), len(x_test)
+    (6, 2)
+    """
+    columns, rows = _aligned("train_test_split", arrays if stratify is None else (*arrays, stratify), rng)
+    test_rows = test_size if isinstance(test_size, (int, np.integer)) else math.ceil(test_size * rows)
+    if not 0 < test_rows < rows:
+        raise ValueError(
+            f"train_test_split got test_size={test_size!r} for {rows} rows; wanted at least one row on each side. "
+            "Pass a fraction between 0 and 1, or a smaller count."
+        )
+    order = (np.random.default_rng() if rng is None else rng).permutation(rows)
+    labels = np.zeros(rows) if stratify is None else columns.pop()[order]  # without labels, all rows are of one class
+    if labels.ndim != 1:
+        raise ValueError(
+            f"train_test_split got stratify of shape {labels.shape}; wanted one label per row, shape (n,)."
+        )
+    test = stratified(labels, int(test_rows))
+    return [column[order[side]] for column in columns for side in (~test, test)]
+
+
+def stratified(labels: NDArray[Any], test_rows: int) -> NDArray[np.bool_]:
+    """Mark `test_rows` of the rows for testing, spread evenly over the rows sorted by label."""
+    steps = np.arange(len(labels) + 1) * test_rows // len(labels)
+    marks = np.empty(len(labels), np.bool_)
+    marks[np.argsort(labels, kind="stable")] = np.diff(steps) > 0
+    return marks
+
+
+def _aligned(
+    caller: str, arrays: tuple[ArrayLike, ...], rng: np.random.Generator | None
+) -> tuple[list[NDArray[Any]], int]:
+    columns = [np.asarray(array) for array in arrays]
+    lengths = [len(column) if column.ndim else None for column in columns]
+    if len(set(lengths)) != 1 or lengths[0] is None:
+        raise ValueError(f"{caller} got arrays of lengths {lengths}; wanted one or more of the same length.")
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{caller} got rng={rng!r}; wanted a generator. Pass np.random.default_rng(seed).")
+    return columns, lengths[0]

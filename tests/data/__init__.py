@@ -1,0 +1,1 @@
+"""A package, which tells its test_mnist from that of the demos."""
