@@ -26,7 +26,8 @@ from minigrad.transforms import (
 if TYPE_CHECKING:
     from minigrad import data, nn, optim, testing
     from minigrad.compiler import compile
-    from minigrad.training import Checkpoint, EarlyStopping, History, accuracy, evaluate, fit, predict
+    from minigrad.training import Checkpoint, EarlyStopping, History
+    from minigrad.training.fit import accuracy, evaluate, fit, predict
 
 __all__ = [
     "Checkpoint",

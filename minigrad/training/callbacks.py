@@ -1,0 +1,150 @@
+"""Callbacks, which are called after each epoch: stopping in time, and keeping a training in a file.
+
+A callback is any function of the Training. Where it has methods `start` and `finish`, they are called before the first
+epoch and after the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad.files import load_arrays, save_arrays
+from minigrad.nn.state import load_state_dict, state_dict
+from minigrad.optim import at_least_one
+from minigrad.tensor import Array
+from minigrad.training.history import Training
+from minigrad.trees import named
+
+
+@contextmanager
+def started(training: Training) -> Iterator[None]:
+    """Start the callbacks, and finish those that have started, however the block ends."""
+    nothing = lambda training: None
+    begun = []
+    try:
+        for callback in training.callbacks:
+            getattr(callback, "start", nothing)(training)
+            begun.append(callback)
+        yield
+    finally:
+        for callback in begun:
+            getattr(callback, "finish", nothing)(training)
+
+
+class EarlyStopping:
+    """Stop when a number of the history has not become smaller for `patience` epochs, and restore the best weights.
+
+    With `mode="max"` larger is better. The best weights are restored too where the epochs run out or Ctrl-C ends them.
+    """
+
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min") -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f'mode is "min" or "max", not {mode!r}')
+        at_least_one(patience=patience)
+        self.monitor, self.patience, self.mode = monitor, patience, mode
+
+    def start(self, training: Training) -> None:
+        if self.monitor not in training.history:
+            raise ValueError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(training.history)}")
+        self.best, self.waited = math.inf, 0
+        self.weights: dict[str, Array] = {}
+
+    def __call__(self, training: Training) -> None:
+        number = training.history[self.monitor][-1] * (1 if self.mode == "min" else -1)
+        if number < self.best:
+            self.best, self.waited = number, 0
+            self.weights = state_dict(training.trained())
+        else:
+            self.waited += 1
+            training.stopped = training.stopped or self.waited >= self.patience
+
+    def finish(self, training: Training) -> None:
+        if self.weights:
+            load_state_dict(training.trained(), self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited, **{f"weights/{k}": v for k, v in self.weights.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.waited = float(state["best"]), int(state["waited"])
+        self.weights = _below("weights/", state)
+
+
+class Checkpoint:
+    """Keep the whole training in a `.npz` file after each `every` epochs, and go on from it where the file exists.
+
+    The file holds the weights, the optimizer, the generators (of the shuffling and of layers such as Dropout), the
+    history and the other callbacks: the training ends with the very weights that it would have had without the break.
+    It is replaced at once and whole, holds plain arrays only, and is read without running anything in it. Wherever a
+    Checkpoint stands in the list, it comes after the other callbacks: they start anew, and then get back the state that
+    the file holds of them.
+    """
+
+    def __init__(self, path: str | Path, every: int = 1) -> None:
+        at_least_one(every=every)
+        self.path, self.every = Path(path), every
+
+    def __call__(self, training: Training) -> None:
+        if training.epoch % self.every == 0 or training.stopped:
+            save_arrays(self.path, _snapshot(training))
+
+    def start(self, training: Training) -> None:
+        if self.path.exists():
+            before = _snapshot(training)
+            try:
+                _restore(training, load_arrays(self.path))
+            except Exception as error:  # of any kind, as the file may hold anything
+                _restore(training, before)
+                raise ValueError(
+                    f"{self.path} is not a checkpoint of this training (remove it, or name another file): {error}"
+                ) from error
+
+
+def _snapshot(training: Training) -> dict[str, Any]:
+    """All that the rest of a training depends on, as arrays by name."""
+    arrays: dict[str, Any] = {"epoch": training.epoch, "stopped": training.stopped}
+    arrays |= {f"tensors/{name}": array for name, array in state_dict(training.trained()).items()}
+    arrays |= {f"history/{name}": numbers for name, numbers in training.history.items()}
+    for prefix, part in _stateful(training).items():
+        arrays |= {prefix + name: value for name, value in part.state_dict().items()}
+    for name, generator in _generators(training).items():
+        arrays[name] = json.dumps(generator.bit_generator.state, default=lambda array: array.tolist())
+    return {name: np.asarray(value) for name, value in arrays.items()}
+
+
+def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
+    load_state_dict(training.trained(), _below("tensors/", arrays))
+    for prefix, part in _stateful(training).items():
+        part.load_state_dict(_below(prefix, arrays))
+    for name, generator in _generators(training).items():
+        generator.bit_generator.state = json.loads(str(arrays[name]))
+    training.epoch, training.stopped = int(arrays["epoch"]), bool(arrays["stopped"])
+    history = {name: [float(number) for number in numbers] for name, numbers in _below("history/", arrays).items()}
+    for name in training.history:
+        if len(history.get(name, ())) != training.epoch:
+            raise ValueError(f"its history has not one {name} for each of {training.epoch} epochs")
+    training.history.update(history)
+
+
+def _stateful(training: Training) -> dict[str, Any]:
+    """What has a state besides its tensors, by the prefix of the names in the file."""
+    parts = {f"callbacks/{i}/": part for i, part in enumerate(training.callbacks) if hasattr(part, "state_dict")}
+    return {"optimizer/": training.optimizer, **parts}
+
+
+def _generators(training: Training) -> dict[str, np.random.Generator]:
+    """The generator of the shuffling, and those that the model owns."""
+    owned = {f"rng/{name}": item for name, item in named(training.trained()) if isinstance(item, np.random.Generator)}
+    return {"rng": training.rng, **owned}
+
+
+def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays whose names start with a prefix, by what follows in the name."""
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,99 @@
+"""What a training shows while it runs: a bar in a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from minigrad.training.history import Training
+
+
+class Silent:
+    """Reports nothing; the base class of those that do."""
+
+    def step(self, samples: int, averages: Mapping[str, float]) -> None:
+        """A step is done; `averages` are those of the epoch so far."""
+
+    def epoch(self, training: Training, last: bool) -> None:
+        """An epoch is done."""
+
+    def close(self) -> None:
+        """The training has ended, in whatever way."""
+
+
+class Lines(Silent):
+    """A line for each epoch, or for each so many that there are some fifty in all: for files and pipes."""
+
+    def __init__(self, epochs: int, samples: int) -> None:
+        self.epochs, self.samples = epochs, samples
+        self.every = math.ceil(epochs / 50)
+        self.since, self.start = 0, time.perf_counter()
+
+    def epoch(self, training: Training, last: bool) -> None:
+        self.since += 1
+        if training.epoch % self.every == 0 or last:
+            seconds = max(time.perf_counter() - self.start, 1e-9)
+            rate = self.since * self.samples / seconds
+            numbers = "  ".join(f"{name} {values[-1]:.4f}" for name, values in training.history.items())
+            epoch = f"{training.epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            print(f"epoch {epoch}  {numbers}  {rate:,.0f} samples/s", flush=True)
+            self.since, self.start = 0, time.perf_counter()
+
+
+class Bar(Silent):
+    """A tqdm bar over all samples of all epochs."""
+
+    def __init__(self, tqdm: Any, done: int, epochs: int, samples: int) -> None:
+        counts = {"total": epochs * samples, "initial": done * samples, "unit": " samples", "unit_scale": True}
+        self.bar = tqdm(desc=f"epoch {min(done + 1, epochs)}/{epochs}", file=sys.stdout, **counts)
+        self.epochs = epochs
+        self.shown = 0.0
+        self.measured: dict[str, float] = {}
+
+    def step(self, samples: int, averages: Mapping[str, float]) -> None:
+        self.bar.update(samples)
+        if time.perf_counter() - self.shown > 0.1:
+            self.shown = time.perf_counter()
+            self.show({**self.measured, **averages})
+
+    def epoch(self, training: Training, last: bool) -> None:
+        self.measured = {name: values[-1] for name, values in training.history.items()}
+        self.bar.set_description_str(f"epoch {training.epoch + (not last)}/{self.epochs}", refresh=False)
+        self.show(self.measured)
+
+    def show(self, numbers: Mapping[str, float]) -> None:
+        self.bar.set_postfix_str(", ".join(f"{name} {number:.4f}" for name, number in numbers.items()))
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
+    """A bar where one can be shown, else lines."""
+    if not progress:
+        return Silent()
+    bar = bar_class()
+    return Bar(bar, done, epochs, samples) if bar else Lines(epochs, samples)
+
+
+def bar_class() -> Any:
+    """tqdm's class of bars, where it is installed and the output is a terminal that has a width; else None."""
+    if not sys.stdout.isatty() or _columns() == 0:
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm
+
+
+def _columns() -> int | None:
+    """How wide the terminal is: 0 where it does not say, and tqdm would show nothing; None where nobody can tell."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return None

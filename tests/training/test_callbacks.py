@@ -1,0 +1,477 @@
+"""Callbacks: their order, stopping early, and checkpoints through breaks and damage of every kind."""
+
+import contextlib
+import functools
+import io
+import itertools
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from examples import (
+    HELD_OUT,
+    OPTIMIZERS,
+    STEPS,
+    Events,
+    bits,
+    ctrl_c,
+    failing_after,
+    fit,
+    mean_error,
+    network,
+    sgd,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.training import Training
+
+
+def test_callbacks_are_called_in_order_and_see_the_training():
+    def see(training: Training) -> None:
+        events.append("function")
+        trainings.append(training)
+
+    events, trainings, model = Events(), [], network()
+    optimizer = sgd(model)
+    history = fit(model, optimizer, callbacks=iter([events, see]))
+    assert events == ["start 0", "epoch 1", "function", "epoch 2", "function", "finish 2"]
+    training = trainings[0]
+    assert all(other is training for other in trainings)
+    assert (training.model, training.optimizer, training.history) == (model, optimizer, history)
+    assert training.history is history
+
+
+def test_only_what_has_started_finishes():
+    before, behind = Events(), Events()
+    with pytest.raises(ValueError, match="EarlyStopping watches"):
+        fit(network(), callbacks=[before, mg.EarlyStopping("val_loss"), behind])
+    assert (before, behind) == (["start 0", "finish 0"], [])
+
+
+def test_early_stopping_restores_the_best_weights_after_an_error():
+    model, seen, scores = network(), [], iter([1.0] * STEPS + [2.0] * STEPS)
+    with pytest.raises(RuntimeError, match="no more"):
+        fit(
+            model,
+            loss=failing_after(2 * STEPS + 1),
+            epochs=5,
+            metrics={"score": lambda prediction, y: next(scores, 3.0)},
+            callbacks=[mg.EarlyStopping("score"), lambda training: seen.append(bits(model))],
+        )
+    assert bits(model) == seen[0] != seen[1]
+
+
+def test_a_checkpoint_comes_after_the_other_callbacks(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    fit(network(), epochs=1, callbacks=[mg.Checkpoint(path)])
+    events = Events()
+    fit(network(), epochs=3, callbacks=[mg.Checkpoint(path), events])
+    assert events == ["start 0", "epoch 2", "epoch 3", "finish 3"]
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_callback_can_end_the_training(epoch):
+    events = Events()
+
+    def stop(training: Training) -> None:
+        training.stopped = training.epoch == epoch
+
+    history = fit(network(), epochs=5, callbacks=[stop, events])
+    assert len(history["loss"]) == epoch
+    assert events == ["start 0", *(f"epoch {i + 1}" for i in range(epoch)), f"finish {epoch}"]
+
+
+def expected_stop(scores: list[float], patience: int, mode: str) -> tuple[int, int | None]:
+    """The number of epochs, and the best of them (the first of equals; none where all are nan)."""
+    better = (lambda a, b: a < b) if mode == "min" else (lambda a, b: a > b)
+    best = None
+    for epoch, score in enumerate(scores, 1):
+        if not math.isnan(score) and (best is None or better(score, scores[best - 1])):
+            best = epoch
+        if epoch - (best or 0) >= patience:
+            return epoch, best
+    return len(scores), best
+
+
+score_lists = st.lists(st.sampled_from([-1.5, 0.0, 0.5, 2.0, 3.0]) | st.just(math.nan), min_size=1, max_size=8)
+
+
+@given(score_lists, st.integers(1, 4), st.sampled_from(["min", "max"]), st.booleans())
+def test_early_stopping_stops_after_its_patience_and_restores_the_best(scores, patience, mode, used):
+    weights: list[str] = []
+    model, stop = network(), mg.EarlyStopping("score", patience, mode)
+    if used:  # nothing is left of an earlier training
+        fit(network(1), metrics={"score": lambda prediction, y: -9.0 if mode == "min" else 9.0}, callbacks=[stop])
+    values = iter(scores)
+    history = fit(
+        model,
+        optim.Adam(model.parameters(), lr=0.1),
+        epochs=len(scores),
+        batch_size=None,
+        metrics={"score": lambda prediction, y: next(values)},
+        callbacks=[stop, lambda training: weights.append(bits(training.model))],
+    )
+    epochs, best = expected_stop(scores, patience, mode)
+    np.testing.assert_equal(history["score"], scores[:epochs])
+    assert bits(model) == weights[(best or epochs) - 1], "parameters and running means"
+
+
+def test_training_can_go_on_from_the_restored_weights():
+    model = network()
+    optimizer = sgd(model)
+    scores = iter([1.0, 0.5, 0.7])
+    fit(
+        model,
+        optimizer,
+        epochs=3,
+        metrics={"score": lambda prediction, y: next(scores)},
+        batch_size=None,
+        callbacks=[stop := mg.EarlyStopping("score", 2)],
+    )
+    kept = stop.state_dict()["weights/0.weight"].copy()
+    before = model[0].weight.data.copy()
+    assert np.array_equal(before, kept)
+    fit(model, optimizer)
+    assert not np.array_equal(model[0].weight.data, before)
+    assert np.array_equal(stop.state_dict()["weights/0.weight"], kept)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "options", "measured"),
+    [("val_loss", {}, "loss"), ("acuracy", {"metrics": [mg.accuracy]}, "loss, accuracy")],
+)
+def test_early_stopping_knows_what_is_measured(monitor, options, measured):
+    model = network()
+    before = bits(model)
+    with pytest.raises(ValueError, match=f"EarlyStopping watches '{monitor}', and fit measures {measured}$"):
+        fit(model, callbacks=[mg.EarlyStopping(monitor)], **options)
+    assert bits(model) == before, "it says so before the first step"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mg.EarlyStopping(mode="least"), "mode is"),
+        (lambda: mg.EarlyStopping(patience=0), "patience=0: it must be at least 1"),
+        (lambda: mg.Checkpoint("checkpoint.npz", every=0), "every=0: it must be at least 1"),
+    ],
+)
+def test_options_of_callbacks(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ----------------------------------------------------------------------------------------------- checkpoints
+
+
+class Recipe:
+    """All that a training is made of, anew: two of the same options go the same way."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        optimizer: str = "adam",
+        every: int = 1,
+        order: int = 0,
+        patience: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self.model = network(seed, dropout=0.5)
+        self.optimizer = OPTIMIZERS[optimizer](self.model)
+        self.stop = mg.EarlyStopping("val_loss", patience)
+        self.events = Events()
+        callbacks = [self.stop, self.events, *([mg.Checkpoint(path, every)] if path else [])]
+        self.callbacks = list(itertools.permutations(callbacks))[order]
+        self.seed = seed
+
+    def run(self, epochs: int, loss: Any = nn.mse_loss) -> mg.History:
+        return fit(
+            self.model,
+            self.optimizer,
+            loss,
+            epochs=epochs,
+            seed=self.seed,
+            validation=HELD_OUT,
+            metrics=[mean_error],
+            schedule=optim.warmup_schedule(4, optim.cosine_schedule(0.05, 30)),
+            callbacks=self.callbacks,
+        )
+
+    def bits(self) -> str:
+        return bits(self.model, self.optimizer, self.stop)
+
+
+EPOCHS = 6
+
+
+@given(
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    every=st.integers(1, 4),
+    order=st.integers(0, 5),
+    patience=st.integers(1, 4),
+    breaks=st.lists(
+        st.tuples(st.sampled_from(["epochs", "error", "ctrl-c", "killed"]), st.integers(0, EPOCHS * STEPS)), max_size=3
+    ),
+    same=st.booleans(),
+)
+def test_a_training_resumed_ends_like_one_without_a_break(optimizer, every, order, patience, breaks, same):
+    whole = Recipe(None, optimizer, patience=patience)
+    history = whole.run(EPOCHS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        part = Recipe(path, optimizer, every, order, patience)
+        for seed, (kind, steps) in enumerate(breaks, 1):
+            if kind == "epochs":
+                part.run(steps // STEPS)
+            elif kind == "ctrl-c":
+                part.run(EPOCHS, failing_after(steps, ctrl_c))
+            else:  # the second Ctrl-C, and an error
+                failure = None if kind == "error" else lambda: (ctrl_c(), ctrl_c())
+                with contextlib.suppress(RuntimeError, KeyboardInterrupt):
+                    part.run(EPOCHS, failing_after(steps, failure))
+            if not same and path.exists():  # without a file the seeds count, and they must be the first ones
+                part = Recipe(path, optimizer, every, order, patience, seed)
+            elif not path.exists():
+                part = Recipe(path, optimizer, every, order, patience)
+        assert part.run(EPOCHS) == history
+        assert part.bits() == whole.bits()
+        assert os.listdir(folder) in ([], ["checkpoint"])  # noqa: PTH208
+
+
+def test_a_killed_process_is_resumed_by_a_fresh_one(tmp_path):
+    def python(*lines: str) -> tuple[int, str, str]:
+        code = "\n".join(["import os, sys", "import test_callbacks as t", "path = t.Path(sys.argv[1])", *lines])
+        command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "checkpoint.npz")]
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert python("t.Recipe(path, patience=9).run(5, t.failing_after(10, lambda: os._exit(7)))") == (7, "", "")
+    resumed = python("part = t.Recipe(path, patience=9, seed=1)", "print(part.run(5), part.events[1:], part.bits())")
+    whole = Recipe(None, patience=9)
+    history = whole.run(5)
+    assert resumed == (0, f"{history} {['epoch 4', 'epoch 5', 'finish 5']} {whole.bits()}\n", "")
+
+
+@pytest.mark.parametrize(("every", "kept"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (3, [3]), (7, [])])
+def test_every_so_many_epochs(every, kept, tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    epochs: list[int] = []
+
+    def look(training: Training) -> None:  # what the file holds when the next epoch has ended
+        if path.exists() and (epoch := int(np.load(path)["epoch"])) not in epochs:
+            epochs.append(epoch)
+
+    fit(network(), epochs=5, callbacks=[mg.Checkpoint(str(path), every), look])
+    if path.exists():
+        look(Training(None, None, None))
+    assert epochs == kept
+
+
+def test_a_training_that_stopped_stays_stopped(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    stop = lambda training: setattr(training, "stopped", training.epoch == 2)
+    history = fit(network(), epochs=9, callbacks=[mg.Checkpoint(path, every=5), stop])
+    model = network(1)
+    assert fit(model, loss=failing_after(0), epochs=9, callbacks=[mg.Checkpoint(path, every=5), stop]) == history
+
+
+def test_a_longer_training_goes_on_from_the_last_weights_and_not_the_best(tmp_path):
+    def run(path: Path | None, *epochs: int) -> str:
+        for n in epochs:
+            training = Recipe(path, patience=99)
+            history = training.run(n)
+        return str(history) + training.bits()
+
+    assert run(tmp_path / "checkpoint.npz", 3, 5, 12) == run(None, 12)
+
+
+def test_a_plain_function_and_what_the_optimizer_moves_are_kept(tmp_path):
+    def made(value: float) -> tuple[Any, mg.Tensor, optim.Optimizer, list[Any]]:
+        w = mg.Tensor(np.full((2, 1), value, np.float32), True)
+        callbacks = [mg.EarlyStopping("score", 9), mg.Checkpoint(tmp_path / "checkpoint.npz")]
+        return lambda x: np.tanh(x @ w), w, optim.Adam([w], lr=0.1), callbacks
+
+    model, w, optimizer, callbacks = made(1.0)
+    scores, seen = iter([3.0, 1.0, 2.0]), []
+    callbacks.append(lambda training: seen.append(w.data.copy()))
+    fit(model, optimizer, metrics={"score": lambda p, y: next(scores)}, epochs=3, batch_size=None, callbacks=callbacks)
+    assert np.array_equal(w.data, seen[1]), "the best"
+    model, w, optimizer, callbacks = made(5.0)
+    fit(model, optimizer, metrics={"score": mean_error}, epochs=3, batch_size=None, callbacks=callbacks[1:])
+    assert np.array_equal(w.data, seen[2]), "the last"
+
+
+@pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
+def test_every_kind_of_generator_is_kept(kind, tmp_path):
+    def run(path: Path | None, *epochs: int) -> str:
+        for n in epochs:
+            model = network(dropout=0.5)
+            model[2].rng = np.random.Generator(getattr(np.random, kind)(n))
+            if n == epochs[0]:
+                model[2].rng = np.random.Generator(getattr(np.random, kind)(9))
+            fit(model, epochs=n, callbacks=[mg.Checkpoint(path)] if path else [])
+        return bits(model)
+
+    assert run(tmp_path / "checkpoint.npz", 1, 3) == run(None, 3)
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("function", [(np.lib.format, "write_array"), (os, "fsync"), (Path, "replace")])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(function, error, old, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.npz"
+    if old:
+        fit(network(), epochs=1, callbacks=[mg.Checkpoint(path)])
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(before) == old
+
+    calls = itertools.count()
+    original = getattr(*function)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        if next(calls) == 3 or function[1] != "write_array":  # with the first arrays written
+            raise error
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(*function, fail)
+    with pytest.raises(type(error)):
+        fit(network(), epochs=2, callbacks=[mg.Checkpoint(path)])
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def checkpoint(folder: Path, epochs: int = 2, **options: Any) -> bytes:
+    Recipe(folder / "made.npz", **options).run(epochs)
+    return (folder / "made.npz").read_bytes()
+
+
+def refuses(content: bytes | Path) -> bool:
+    """Whether the file is refused, and then nothing is changed; else it must be the checkpoint that it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = content if isinstance(content, Path) else Path(folder) / "checkpoint.npz"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        part = Recipe(path, seed=3)
+        before = bits(part.model, part.optimizer)
+        try:
+            part.run(2, failing_after(0))
+        except ValueError as refusal:
+            error = str(refusal)
+        else:
+            whole = Recipe(None)
+            whole.run(2)
+            assert part.bits() == whole.bits()
+            return False
+        assert "is not a checkpoint of this training (remove it, or name another file)" in error
+        assert bits(part.model, part.optimizer) == before
+        assert part.stop.state_dict() == {"best": math.inf, "waited": 0}
+        assert isinstance(content, Path) or path.read_bytes() == content
+        return True
+
+
+@functools.cache
+def good_checkpoint() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return checkpoint(Path(folder))
+
+
+def test_a_good_checkpoint_is_taken():
+    assert not refuses(good_checkpoint())
+
+
+@given(data=st.data())
+def test_a_damaged_checkpoint_changes_nothing(data):
+    good = good_checkpoint()
+    start = data.draw(st.integers(0, len(good) - 1))
+    stop = data.draw(st.sampled_from([start, start + 1, len(good)]))
+    refuses(good[:start] + data.draw(st.binary(max_size=3)) + good[stop:])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\5\6" + bytes(18), b"\x93NUMPY", b"weights, honestly"])
+def test_a_file_of_another_kind_changes_nothing(content):
+    assert refuses(content)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    assert refuses(tmp_path)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit('code from a checkpoint has run')",)
+
+
+JUNK = {
+    "missing": None,
+    "text": "junk",
+    "number": -1,
+    "complex": 1j,
+    "empty": [],
+    "vector": [1.0, 2.0, 3.0],
+    "matrix": np.zeros((2, 2)),
+    "generator": '{"bit_generator": "PCG64"}',
+    "half a generator": '{"bit_generator": "PCG64", "state": {"state": 1, "inc": 3}, "has_uint32": 1e99}',
+    "another generator": '{"bit_generator": "MT19937"}',
+    "nested": "[" * 10_000,
+    "hostile": np.array(Hostile(), object),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_a_foreign_array_in_a_checkpoint_changes_nothing(kind):
+    arrays = dict(np.load(io.BytesIO(good_checkpoint())))
+    junk, tried = np.asarray(JUNK[kind]), 0
+    for name, array in arrays.items():
+        a_number_too = name != "epoch" and junk.shape == array.shape and {junk.dtype.kind, array.dtype.kind} <= {*"if"}
+        if a_number_too or name == "stopped" or "weights/" in name:
+            continue  # it cannot be told from a right one
+        changed = {other: array for other, array in arrays.items() if other != name}
+        if kind != "missing":
+            changed[name] = junk
+        file = io.BytesIO()
+        np.savez(file, **changed)
+        assert refuses(file.getvalue()), name
+        tried += 1
+    assert tried > 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"optimizer": "sgd"}, {"optimizer": "momentum"}, {"optimizer": "rmsprop"}],
+    ids=lambda options: options["optimizer"],
+)
+def test_the_checkpoint_of_another_optimizer_is_refused(options, tmp_path):
+    assert refuses(checkpoint(tmp_path, **options))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Dropout(0.5), nn.Linear(3, 1))},
+        {"model": nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))},
+        {"metrics": {"error": mean_error}},
+        {"validation": None, "callbacks": []},
+        {"callbacks": []},
+    ],
+    ids=["shapes", "layers", "metrics", "validation", "callbacks"],
+)
+def test_the_checkpoint_of_another_training_is_refused(change, tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    options = {
+        "model": network(dropout=0.5),
+        "metrics": [mean_error],
+        "validation": HELD_OUT,
+        "callbacks": [mg.EarlyStopping()],
+    } | change
+    callbacks = [*options.pop("callbacks"), mg.Checkpoint(path)]
+    model = options.pop("model")
+    fit(model, optim.Adam(model.parameters(), lr=0.01), callbacks=callbacks, **options)
+    assert refuses(path.read_bytes())
