@@ -28,7 +28,7 @@ class Module:
     there; nothing is registered. The state, which is saved and loaded, is all tensors found there, the frozen ones too.
     """
 
-    training = True  # or evaluation mode; see `train` and `eval`
+    training = True  # False in evaluation mode; see `train` and `eval`
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")

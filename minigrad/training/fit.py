@@ -70,7 +70,7 @@ def fit(
     callbacks = functions_in("callbacks", callbacks, "functions of the Training in a list")
     names = ["loss", *metrics]
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
-    ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # see there why they come last
+    ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # last, to keep what others did
     training = Training(model, optimizer, np.random.default_rng(seed), history, ordered)
 
     def forward(x: Array, y: Array) -> tuple[Any, Any]:
