@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from profiles import scale
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.compiler import Program
 
+DIGITS = Path(__file__).parents[2] / "demos" / "data" / "mnist_5k.npz"
 COMPILED = Path(__file__).parents[2] / "demos" / "compiled.py"
 
 
@@ -71,8 +73,8 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
     [
         ("mnist", {"epochs": 1, "progress": False}),
         ("mnist", {"epochs": 1, "progress": False, "recipe": "minibatch-sigmoid"}),
-        ("xor", {"epochs": 500}),
-        ("xor", {"epochs": 500, "loss": "log"}),
+        ("xor", {"epochs": scale(50, 500)}),
+        ("xor", {"epochs": scale(50, 500), "loss": "log"}),
         ("ten_points", {}),
         ("custom_model", {"epochs": 50}),
         ("backprop_by_hand", {}),
@@ -81,6 +83,12 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
 def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_path, monkeypatch):
     if name != "backprop_by_hand":
         options = {**options, "pictures": tmp_path}
+    if name == "mnist":
+        (x, y), (x_test, y_test) = mg.data.load_mnist(DIGITS)
+        pixels, count = (lambda x: np.round(x * 255).astype(np.uint8).reshape(-1, 28, 28)), scale(500, None)
+        np.savez(tmp_path / "some.npz", x_train=pixels(x[:count]), y_train=y[:count], x_test=pixels(x_test[: scale(100, None)]),
+                 y_test=y_test[: scale(100, None)])  # fmt: skip
+        options["data"] = tmp_path / "some.npz"
     expected = demo(name).main(**options)
     made, trace = [], Program.trace_once
     monkeypatch.setattr(Program, "trace_once", lambda self, flat: (made.append(self), trace(self, flat))[1])
