@@ -84,10 +84,11 @@ def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_pat
     if name != "backprop_by_hand":
         options = {**options, "pictures": tmp_path}
     if name == "mnist":
-        (x, y), (x_test, y_test) = mg.data.load_mnist(DIGITS)
-        pixels, count = (lambda x: np.round(x * 255).astype(np.uint8).reshape(-1, 28, 28)), scale(500, None)
-        np.savez(tmp_path / "some.npz", x_train=pixels(x[:count]), y_train=y[:count], x_test=pixels(x_test[: scale(100, None)]),
-                 y_test=y_test[: scale(100, None)])  # fmt: skip
+        train, held_out = mg.data.load_mnist(DIGITS)
+        some = {"train": (train, scale(500, None)), "test": (held_out, scale(100, None))}
+        pixels = {f"x_{part}": np.round(x[:n] * 255).astype(np.uint8) for part, ((x, _), n) in some.items()}
+        labels = {f"y_{part}": y[:n] for part, ((_, y), n) in some.items()}
+        np.savez(tmp_path / "some.npz", **{name: x.reshape(-1, 28, 28) for name, x in pixels.items()}, **labels)
         options["data"] = tmp_path / "some.npz"
     expected = demo(name).main(**options)
     made, trace = [], Program.trace_once
