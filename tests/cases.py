@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from profiles import scale
 
+import minigrad as mg
+from minigrad.testing import check_grads
 from minigrad.testing.rule import check_call
 
 REAL = ((-3.0, -0.3), (0.3, 3.0))
@@ -51,7 +54,29 @@ def in_every_dtype(args: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield [a.astype(np.float32) if i == k else a for k, a in enumerate(args)]
 
 
-def check(case: Case, exact: bool, seed: int = 0) -> None:
-    """Compare values with NumPy's, first and second derivatives with differences, and `backward` with `grad`."""
-    for n, args in enumerate(in_every_dtype(arguments(case, seed))):
-        check_call(case.function, args, order=2 if n == 0 else 1, rounding=0 if exact else 8)
+def check(case: Case, exact: bool, seed: int = 0, number: int = 0) -> None:
+    """Compare values with NumPy's, first and second derivatives with differences, and `backward` with `grad`.
+
+    A quick run takes second derivatives in one direction only, and those of compositions, which are not `exact`, in
+    every other row of a table; every third row is tried in one more form beside double, which one goes by its number.
+    """
+    double, *others = in_every_dtype(arguments(case, seed))
+    some = [others[number // 3 % len(others)]] if number % 3 == 0 else []
+    for n, args in enumerate([double, *scale(some, others)]):
+        check_call(case.function, args, order=scale(1, 2) if n == 0 else 1, rounding=0 if exact else 8)
+    if scale(exact or number % 2 == 0, True):
+        check_second(case.function, double)
+
+
+def check_second(function: Callable[..., Any], args: list[np.ndarray]) -> None:
+    """Compare second derivatives in a random direction with differences of the first ones in another."""
+    rng = np.random.default_rng(len(args))
+    some = lambda shape: np.asarray(rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape))
+    weights, ways, directions = some(np.shape(function(*args))), *([some(a.shape) for a in args] for _ in range(2))
+    gradients = mg.grad(lambda *xs: np.sum(weights * function(*xs)), tuple(range(len(args))))
+
+    def slope(t: Any) -> Any:
+        found = gradients(*(x + t * way for x, way in zip(args, ways, strict=True)))
+        return sum(np.sum(v * g) for v, g in zip(directions, found, strict=True))
+
+    check_grads(slope, [np.array(0.0)], order=1, shrink=False)

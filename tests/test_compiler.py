@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import profiles
 import pytest
 from cases import arguments, in_every_dtype
 from hypothesis import given, settings
@@ -85,8 +86,9 @@ SHAPED_BY_NUMBERS = {np.linalg.lstsq, np.piecewise, np.trim_zeros, np.polymul}
 
 @pytest.mark.parametrize("function", every_case, ids=name_of)
 def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
-    for case in every_case[function]:
-        for args in itertools.islice(in_every_dtype(arguments(case, 0)), 2):
+    for number, case in enumerate(every_case[function]):
+        double_and_single = list(itertools.islice(in_every_dtype(arguments(case, 0)), 2))
+        for args in profiles.scale(double_and_single[number % 2 :][:1], double_and_single):
             if function in SHAPED_BY_NUMBERS:
                 with pytest.raises(TraceError, match="other numbers"):
                     mg.compile(case.function)(*map(mg.Tensor, args))
@@ -94,7 +96,7 @@ def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
                 assert_same(weighted(case.function), args)
 
 
-@settings(max_examples=20 * settings().max_examples)
+@settings(max_examples=profiles.scale(80, 1000))
 @given(programs())
 def test_random_programs(program: Any) -> None:
     assert_same(weighted(program), program.args)
@@ -106,7 +108,7 @@ def tiny_blocks(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @tiny_blocks
-@settings(max_examples=20 * settings().max_examples)
+@settings(max_examples=profiles.scale(80, 1000))
 @given(programs())
 def test_random_programs_in_blocks(program: Any) -> None:
     assert_same(weighted(program), program.args)

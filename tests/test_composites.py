@@ -333,8 +333,8 @@ def test_no_function_is_in_two_tables() -> None:
 @pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_composite(function: Callable[..., Any]) -> None:
-    for row in cases[function]:
-        check(row, exact=False)
+    for number, row in enumerate(cases[function]):
+        check(row, exact=False, number=number)
 
 
 @pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")

@@ -189,8 +189,8 @@ spellings = {f: rows for f, rows in cases.items() if f in composites}
 
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_function(function: Callable[..., Any]) -> None:
-    for row in cases[function]:
-        check(row, exact=False)
+    for number, row in enumerate(cases[function]):
+        check(row, exact=False, number=number)
 
 
 @pytest.mark.parametrize("function", cases, ids=name_of)

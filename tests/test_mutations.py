@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Case, arguments, case
+from profiles import scale
 from test_composites import cases as composite_cases
 from test_linalg import cases as linalg_cases
 from test_linalg import spellings
@@ -118,11 +119,11 @@ def test_every_fault_in_a_helper_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
             return True
 
     survivors, count = [], 0
-    for (module, name), rows in users.items():
+    for number, ((module, name), rows) in enumerate(users.items()):
         right = getattr(module, name)
-        for fault, change in FAULTS.items():
-            if f"{name} {fault}" in EQUIVALENT:
-                continue
+        possible = [fault for fault in FAULTS if f"{name} {fault}" not in EQUIVALENT]
+        for fault in scale([possible[number % len(possible)]], possible):  # a quick run plants one in each helper
+            change = FAULTS[fault]
             count += 1
             wrong = lambda *args, right=right, change=change, **kwargs: changed(change, right(*args, **kwargs))
             with monkeypatch.context() as patch:
@@ -130,4 +131,5 @@ def test_every_fault_in_a_helper_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
                 if not any(seen(*row) for row in rows):
                     survivors.append(f"{module.__name__}.{name} {fault} ({len(rows)} rows)")
     print(f"{count - len(survivors)} of {count} faults in {len(users)} helpers seen")
+    assert count >= len(users) > 0
     assert not survivors, "\n".join(survivors)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from profiles import scale
 
 import minigrad as mg
 from minigrad.tensor import name_of, vjps
@@ -426,7 +427,7 @@ ufuncs = [f for f in vjps if isinstance(f, np.ufunc) and f is not np.ldexp]  # w
 
 @pytest.mark.parametrize("function", [*ufuncs, np.max, np.min, np.prod, np.sum, np.std], ids=name_of)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@settings(max_examples=max(5, settings().max_examples // 10))
+@settings(max_examples=scale(2, 20))
 @given(data=st.data())
 def test_right_gradients_pass_everywhere_in_the_domain(function: Any, dtype: Any, data: st.DataObject) -> None:
     args = data.draw(arrays_for(function, dtype=dtype))
@@ -532,7 +533,10 @@ def test_programs_can_be_pasted(program: Program) -> None:
     assert names >= set(inspect.signature(program.function).parameters), "an argument is not used"
 
 
-@pytest.mark.parametrize(("function", "name"), [(np.tanh, "np.tanh"), (np.multiply, " * "), (np.sum, "np.sum")])
+FAILING = [(np.tanh, "np.tanh"), (np.multiply, " * "), (np.sum, "np.sum")]
+
+
+@pytest.mark.parametrize(("function", "name"), FAILING[: scale(1, 3)])
 def test_a_failing_program_shrinks_to_few_lines(
     function: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

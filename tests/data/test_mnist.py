@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import scale
 
 from minigrad import data
 from minigrad.data import DataFileError, load_mnist
@@ -534,7 +535,7 @@ CORRUPTIBLE = [
 
 
 @pytest.mark.parametrize(("form", "name"), CORRUPTIBLE)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=scale(20, 200))
 @given(changes=corruptions)
 def test_corruption_loads_sane_digits_or_gets_the_error(
     form: str, name: str, changes: list[tuple[str, int, bytes]]
@@ -551,7 +552,7 @@ def test_corruption_loads_sane_digits_or_gets_the_error(
             check_form(loaded)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=scale(60, 600))
 @given(changes=corruptions, protocol=st.sampled_from([0, 2, 5]))
 def test_corrupted_pickle_loads_sane_digits_or_gets_the_error(
     changes: list[tuple[str, int, bytes]], protocol: int

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from profiles import scale
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.compiler import Program
 
+DIGITS = Path(__file__).parents[2] / "demos" / "data" / "mnist_5k.npz"
 COMPILED = Path(__file__).parents[2] / "demos" / "compiled.py"
 
 
@@ -71,8 +73,8 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
     [
         ("mnist", {"epochs": 1, "progress": False}),
         ("mnist", {"epochs": 1, "progress": False, "recipe": "minibatch-sigmoid"}),
-        ("xor", {"epochs": 500}),
-        ("xor", {"epochs": 500, "loss": "log"}),
+        ("xor", {"epochs": scale(50, 500)}),
+        ("xor", {"epochs": scale(50, 500), "loss": "log"}),
         ("ten_points", {}),
         ("custom_model", {"epochs": 50}),
         ("backprop_by_hand", {}),
@@ -81,6 +83,13 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
 def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_path, monkeypatch):
     if name != "backprop_by_hand":
         options = {**options, "pictures": tmp_path}
+    if name == "mnist":
+        train, held_out = mg.data.load_mnist(DIGITS)
+        some = {"train": (train, scale(500, None)), "test": (held_out, scale(100, None))}
+        pixels = {f"x_{part}": np.round(x[:n] * 255).astype(np.uint8) for part, ((x, _), n) in some.items()}
+        labels = {f"y_{part}": y[:n] for part, ((_, y), n) in some.items()}
+        np.savez(tmp_path / "some.npz", **{name: x.reshape(-1, 28, 28) for name, x in pixels.items()}, **labels)
+        options["data"] = tmp_path / "some.npz"
     expected = demo(name).main(**options)
     made, trace = [], Program.trace_once
     monkeypatch.setattr(Program, "trace_once", lambda self, flat: (made.append(self), trace(self, flat))[1])

@@ -1,6 +1,5 @@
 """demos/mnist.py learns, says so, and draws."""
 
-import os
 import re
 import struct
 import subprocess
@@ -9,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from profiles import scale
 
 import minigrad as mg
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ["mnist-confusion.png", "mnist-digits.png", "mnist-learning.png", "mnist-weights.png"]
-THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_default_reads_digits_it_has_not_seen(tmp_path):
 
 
 def test_tanh_mse_has_a_small_mean_error(mnist, tmp_path):
-    epochs, bound = (None, 0.0110) if THOROUGH else (10, 0.026)  # the seeds 0 to 2 end at 0.0048 to 0.0052
+    epochs, bound = scale((10, 0.026), (None, 0.0110))  # the seeds 0 to 2 end at 0.0048 to 0.0052
     assert mnist.main(recipe="tanh-mse", epochs=epochs, pictures=tmp_path, progress=False) <= bound
 
 
