@@ -72,46 +72,32 @@ def by_hand(rate: float) -> dict[str, float]:
 
 
 def by_the_graph(rate: float) -> dict[str, float]:
-    """The same numbers by the same names, from layers, `backward`, `grad` and an optimizer."""
+    """The same numbers by the same names, from layers, `backward` and an optimizer."""
     hidden, output = nn.Linear(2, 2, dtype=np.float64), nn.Linear(2, 2, dtype=np.float64)
     hidden.weight.data, hidden.bias.data = W_HIDDEN, B_HIDDEN
     output.weight.data, output.bias.data = W_OUTPUT, B_OUTPUT
     sgd = mg.optim.SGD(nn.parameters([hidden, output]), lr=rate)
     numbers: dict[str, float] = {}
 
-    # The network from each stage on, last stage first.
-    def from_o(o: Any) -> Any:
-        return nn.mse_loss(o, TARGET, reduction="sum") / 2
-
-    def from_net_o(net: Any) -> Any:
-        return from_o(nn.sigmoid(net))
-
-    def from_h(h: Any) -> Any:
-        return from_net_o(output(h))
-
-    def from_net_h(net: Any) -> Any:
-        return from_h(nn.sigmoid(net))
-
-    slope = mg.grad(lambda net: np.sum(nn.sigmoid(net)))  # of each sigmoid, since they do not depend on each other
-
     net_h = hidden(X)
     h = nn.sigmoid(net_h)
     net_o = output(h)
     o = nn.sigmoid(net_o)
-    E = from_o(o)
+    E = nn.mse_loss(o, TARGET, reduction="sum") / 2
     numbers |= named("net_h1 net_h2 h1 h2", [net_h.data, h.data])
     numbers |= named("net_o1 net_o2 o1 o2", [net_o.data, o.data])
     numbers |= named("E1 E2", nn.mse_loss(o.data, TARGET, reduction="none") / 2)
     numbers |= named("E", E.data)
 
-    # The derivative by a value inside is the gradient of the rest of the network.
-    numbers |= named("dE_do1 dE_do2 do1_dnet do2_dnet", [mg.grad(from_o)(o.data), slope(net_o.data)])
-    numbers |= named("dE_dnet_o1 dE_dnet_o2", mg.grad(from_net_o)(net_o.data))
-    numbers |= named("dE_dh1 dE_dh2 dh1_dnet dh2_dnet", [mg.grad(from_h)(h.data), slope(net_h.data)])
-    numbers |= named("dE_dnet_h1 dE_dnet_h2", mg.grad(from_net_h)(net_h.data))
-
-    # Parameters need less: backward() leaves their gradients with them.
+    # backward() leaves gradients with the parameters, and with those values inside that are told to keep theirs.
+    for value in (net_h, h, net_o, o):
+        value.retain_grad()
     E.backward()
+    slope = mg.elementwise_grad(nn.sigmoid)  # of each sigmoid alone
+    numbers |= named("dE_do1 dE_do2 do1_dnet do2_dnet", [o.grad, slope(net_o.data)])
+    numbers |= named("dE_dnet_o1 dE_dnet_o2", net_o.grad)
+    numbers |= named("dE_dh1 dE_dh2 dh1_dnet dh2_dnet", [h.grad, slope(net_h.data)])
+    numbers |= named("dE_dnet_h1 dE_dnet_h2", net_h.grad)
     numbers |= named("dE_dw1 dE_dw2 dE_dw3 dE_dw4", hidden.weight.grad)
     numbers |= named("dE_dw5 dE_dw6 dE_dw7 dE_dw8", output.weight.grad)
     numbers |= named("dE_db1 dE_db2 dE_db3 dE_db4", [hidden.bias.grad, output.bias.grad])

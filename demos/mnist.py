@@ -49,7 +49,7 @@ class Shift(nn.Module):
         n, p = len(x), self.pixels
         padded = np.pad(x.reshape(n, 28, 28), ((0, 0), (p, p), (p, p)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
-        down, right = mg.draw(self.rng.integers, 0, 2 * p, size=(2, n), endpoint=True)
+        down, right = mg.sample(self.rng.integers, 0, 2 * p, size=(2, n), endpoint=True)
         return windows[np.arange(n), down, right].reshape(n, 784)
 
 

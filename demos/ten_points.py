@@ -46,9 +46,10 @@ def by_neurons(rng: np.random.Generator, rate: float = 0.5, epochs: int = 40) ->
             o1, o2 = forward(*POINTS[i])
             error = ((o1 - ONE_HOT[i, 0]) ** 2 + (o2 - ONE_HOT[i, 1]) ** 2) / 2
             error.backward()
-            for weight in w:
-                weight.data = weight.data - rate * weight.grad
-                weight.zero_grad()
+            with mg.no_grad():
+                for weight in w:
+                    weight -= rate * weight.grad  # which moves it
+                    weight.zero_grad()
     return lambda points: np.stack(forward(points[:, 0], points[:, 1]), axis=1)  # arrays pass through it just as well
 
 

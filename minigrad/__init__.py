@@ -3,25 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minigrad import composites as composites  # these and rules fill the tables of the engine
-from minigrad import constants as constants
-from minigrad import linalg as linalg
-from minigrad import moves as moves
+from minigrad import tables as tables  # fills those of the engine
 from minigrad.debug import debug
-from minigrad.rules import put, put_add
-from minigrad.tensor import Tensor, no_grad, primitive, vjps
-from minigrad.trace import draw
-from minigrad.transforms import (
-    checkpoint,
-    elementwise_grad,
-    grad,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    value_and_grad,
-    vjp,
-)
+from minigrad.engine import Tensor, no_grad, primitive, vjps
+from minigrad.sample import sample
+from minigrad.tables.rules import put, put_add
+from minigrad.transforms import checkpoint, elementwise_grad, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 if TYPE_CHECKING:
     from minigrad import data, nn, optim, testing
@@ -30,36 +17,10 @@ if TYPE_CHECKING:
     from minigrad.training.fit import accuracy, evaluate, fit, predict
 
 __all__ = [
-    "Checkpoint",
-    "EarlyStopping",
-    "History",
-    "Tensor",
-    "accuracy",
-    "checkpoint",
-    "compile",
-    "data",
-    "debug",
-    "draw",
-    "elementwise_grad",
-    "evaluate",
-    "fit",
-    "grad",
-    "hessian",
-    "hvp",
-    "jacobian",
-    "jvp",
-    "nn",
-    "no_grad",
-    "optim",
-    "predict",
-    "primitive",
-    "put",
-    "put_add",
-    "testing",
-    "value_and_grad",
-    "vjp",
-    "vjps",
-]
+    "Checkpoint", "EarlyStopping", "History", "Tensor", "accuracy", "checkpoint", "compile", "data", "debug",
+    "elementwise_grad", "evaluate", "fit", "grad", "hessian", "hvp", "jacobian", "jvp", "nn", "no_grad", "optim",
+    "predict", "primitive", "put", "put_add", "sample", "testing", "value_and_grad", "vjp", "vjps",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 

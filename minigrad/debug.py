@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import linecache
-import os
 import reprlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad import tensor
-from minigrad.tensor import Array, Function, Switch, Tensor, mapped, name_of, numbers_of, vjps
+from minigrad.engine import (  # isort: skip
+    Array, Call, Function, Masks, Mode, Node, Tensor, array_of, arrays_in, call_other, composites, history, mapped,
+    may_choose, mode, name_of, on, outside, users_line, walk,
+)  # fmt: skip
 from minigrad.trees import leaves
-
-_ROOMS = tuple(f"{Path(path).parent}{os.sep}" for path in (__file__, np.__file__))
 
 
 def debug(function: Function | None = None) -> Any:
@@ -40,9 +36,8 @@ def debug(function: Function | None = None) -> Any:
     Traceback (most recent call last):
     FloatingPointError: the rule of np.sqrt(float64[2]) for its argument 0 made the first inf, at index (0,), ...
     """
-    tensor.watched = True
-    on = Switch(tensor._watcher, Watcher())
-    return on if function is None else on(function)
+    block = on(Debug())
+    return block if function is None else block(function)
 
 
 class Remembered(tuple[Any, ...]):
@@ -52,96 +47,115 @@ class Remembered(tuple[Any, ...]):
     line: str
 
 
-class Watcher:
-    """Whom the engine tells of its calls, and of its walks."""
+class Debug(Mode):
+    """Judges the answers of calls, and what rules give in walks back."""
 
-    def called(self, answer: Tensor, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def call(self, go_on: Function, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Judge the answer of a call, and remember the call if the graph does."""
-        inputs = dict(_parts(args, kwargs))
-        found = _first_wrong(answer._data, inputs)
-        if found and not _meant(found[0]):
-            raise _not_finite(_written(function, args), *found, inputs, users_line())
+        if go_on is call_other and function in composites:  # the calls that it is spelled with are judged
+            return composites[function](*args, **kwargs)
+        answer = outside(go_on, function, args, kwargs)
+        if not isinstance(answer, Tensor):  # of a constant
+            return answer
+        if not _is_finite(answer):
+            inputs = dict(_parts(args, kwargs))
+            found = _first_wrong(array_of(answer), inputs)
+            if found and not _meant(found[0]):
+                raise _not_finite(_written(function, args), *found, inputs, users_line())
         if answer.function is not None:
             answer.args = remembered = Remembered(args)
-            remembered.prints = [_print(value) for value in (*inputs.values(), answer)]
+            remembered.prints = list(map(_print, (*args, *kwargs.values(), answer)))
             remembered.line = users_line()
+        return answer
 
-    def walk(self) -> Walk:
-        return Walk()
-
-
-class Walk:
-    """Whom the engine asks for rules in a walk back, and tells what they gave."""
-
-    def __init__(self) -> None:
-        self.origins: dict[Tensor, FloatingPointError] = {}  # of the nan and inf in the gradients of tensors
-
-    def rules(self, node: Tensor, args: Sequence[Any]) -> Sequence[Function | None]:
-        """The rules of a call, shown arrays that they cannot write to; what they are shown is as it was at the call."""
-        if isinstance(args, Remembered):
-            parts = {**dict(_parts(args, node.kwargs)), "the answer": node}
-            for (what, value), before in zip(parts.items(), args.prints, strict=True):
-                if _print(value) != before:
-                    raise RuntimeError(
-                        f"{what} of {_written(node.function, args)} was written to since the call in {args.line}, so "
-                        "the gradient would be wrong. Write to a copy of the array, or call backward() before."
-                    )
-        return _Watched(node, args)
-
-    def replayed(self, node: Tensor, value: Tensor, args: Sequence[Any]) -> None:
-        """Compare what a checkpointed function gave at first with what it gives now, which stands for it from here."""
-        if _print(value) != _print(node):
-            raise RuntimeError(
-                f"the checkpointed function called in {_line_of(args)} gave another answer when it was run again, so "
-                "the gradient would be wrong: an array that it reads was written to, or it is random. Give it the "
-                "random numbers as an argument."
-            )
-        if node in self.origins:
-            self.origins[value] = self.origins[node]
-
-    def received(
-        self, argument: Tensor, gradient: Any, node: Tensor, args: Sequence[Any], position: int, g: Any
-    ) -> None:
-        """Judge the gradient that an argument of a call has by now. A later call may still leave out what is wrong."""
-        inputs = {"the gradient that it was given": g, "the answer": node, **dict(_parts(args, node.kwargs))}
-        origin = self.origins.get(node)
-        found = _first_wrong(numbers_of(gradient), {} if origin else inputs)
-        if found:
-            error = origin or _not_finite(_rule_of(node, args, position), *found, inputs, _line_of(args))
-            self.origins.setdefault(argument, error)
-
-    def ended(self, answers: Iterable[Tensor]) -> None:
-        """Fail if what is wrong has come through to a target."""
-        for target in answers:
-            if target in self.origins:
-                raise self.origins[target]
+    def walk(self, go_on: Function, root: Node, gradient: Any, targets: Any, recorded: bool, free: bool) -> Any:
+        """Walk back with masks, as without debug, and raise if a nan or inf reaches the gradient of a target."""
+        if outside(mode):  # which has its own way to walk
+            return super().walk(go_on, root, gradient, targets, recorded, free)
+        graph = history(root, targets)
+        applied = lambda call, position, rule, g: rule(g, call.ans, *call.values, **call.kwargs)
+        rules = Judged(Masks(root) if may_choose(graph) else applied)
+        answers = walk(graph, root, gradient, recorded, free, rules)
+        for target, g in answers.items():
+            if error := rules.wrong.get(target) or rules.overflowed(target, g):
+                raise error
+        return answers
 
 
-class _Watched(Sequence[Any]):
-    """The rules of a call, each of which is shown read-only views."""
+class Judged:
+    """How rules are applied in a walk that is watched: they are shown arrays that they cannot write to."""
 
-    def __init__(self, node: Tensor, args: Sequence[Any]) -> None:
-        self.node, self.args, self.own = node, args, vjps[node.function or tensor.call]
+    def __init__(self, inner: Function) -> None:
+        self.inner = inner
+        self.latest: Node | None = None  # the call that is walked through
+        self.wrong: dict[Node, FloatingPointError] = {}  # whence the nan and inf in the gradients of tensors
+        self.last: dict[Node, tuple[Call, int, Any]] = {}  # who gave a tensor a part of its gradient last
 
-    def __len__(self) -> int:
-        return len(self.own)
+    def __call__(self, call: Call, position: int | None, rule: Function, g: Any) -> Any:
+        if call.node is not self.latest:
+            self.latest = call.node
+            self.unchanged(call)
+            if call.node not in self.wrong and (error := self.overflowed(call.node, g)):
+                self.wrong[call.node] = error
+        part = self.inner(call, position, _guarded(rule, call, position), g)
+        for i, its_part in [(position, part)] if position is not None else enumerate(part):
+            if isinstance(call.args[i], Node) and its_part is not None:
+                self.received(call, i, its_part, g)
+        return part
 
-    def __getitem__(self, position: Any) -> Any:
-        rule = self.own[position]
-
-        def watched(*values: Any, **kwargs: Any) -> Any:
-            try:
-                return rule(*map(_read_only, values), **_read_only(kwargs))
-            except ValueError as error:
-                if "read-only" not in str(error):
-                    raise
+    def unchanged(self, call: Call) -> None:
+        """What rules are shown is as it was at the call."""
+        if isinstance(call.args, Remembered):
+            prints = list(map(_print, (*call.args, *call.kwargs.values(), call.ans)))
+            if prints != call.args.prints:
+                parts = [what for what, _ in _parts(call.args, call.kwargs)] + ["the answer"]
+                what = next(what for what, a, b in zip(parts, prints, call.args.prints, strict=True) if a != b)
                 raise RuntimeError(
-                    f"{_rule_of(self.node, self.args, position)} writes to an array that it was shown ({error}), and "
-                    f"others read it, too. Let it make a new one: g = g * 2, not g *= 2. The call is in "
-                    f"{_line_of(self.args)}."
-                ) from error
+                    f"{what} of {_written(call.node.function, call.args)} was written to since the call in "
+                    f"{call.args.line}, so the gradient would be wrong. Write to a copy of the array, or call "
+                    "backward() before."
+                )
 
-        return rule and watched
+    def received(self, call: Call, position: int, part: Any, g: Any) -> None:
+        """Judge what an argument of a call receives. A later call may still leave out what is wrong."""
+        argument, origin = call.args[position], self.wrong.get(call.node)
+        self.last[argument] = call, position, g
+        if not _is_finite(part) and (error := _wrong(part, call, position, {} if origin else _inputs(call, g))):
+            self.wrong.setdefault(argument, origin or error)
+
+    def overflowed(self, node: Node, g: Any) -> FloatingPointError | None:
+        """What is wrong with the sum of what a tensor has received, while no part of it is."""
+        if node not in self.last or _is_finite(g):
+            return None
+        call, position, given = self.last[node]
+        return _wrong(g, call, position, _inputs(call, given))
+
+
+def _inputs(call: Call, g: Any) -> dict[str, Any]:
+    return {"the gradient that it was given": g, "the answer": call.ans, **dict(_parts(call.args, call.kwargs))}
+
+
+def _wrong(g: Any, call: Call, position: int, inputs: Mapping[str, Any]) -> FloatingPointError | None:
+    """What is wrong with a gradient that the rule of a call has made of these inputs."""
+    found = _first_wrong(np.asarray(arrays_in(g)), inputs)
+    return _not_finite(_rule_of(call, position), *found, inputs, _line_of(call.args)) if found else None
+
+
+def _guarded(rule: Function, call: Call, position: int | None) -> Function:
+    """A rule that is shown read-only views."""
+
+    def guarded(*values: Any, **kwargs: Any) -> Any:
+        try:
+            return rule(*map(_read_only, values), **_read_only(kwargs))
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise RuntimeError(
+                f"{_rule_of(call, position)} writes to an array that it was shown ({error}), and others read it, too. "
+                f"Let it make a new one: g = g * 2, not g *= 2. The call is in {_line_of(call.args)}."
+            ) from error
+
+    return guarded
 
 
 def _meant(kind: str) -> bool:
@@ -159,9 +173,14 @@ def _not_finite(
     return FloatingPointError(f"{who} made the first {kind}, at index {index}, in {line}.")
 
 
+def _is_finite(x: Any) -> bool:
+    array = np.asarray(arrays_in(x))
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+
+
 def _first_wrong(array: Array, inputs: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
     """The kind and the index of the first nan or, if no input holds an inf that goes on, of the first inf."""
-    if array.dtype.kind not in "fc" or np.isfinite(array).all():
+    if _is_finite(array):
         return None
     kind, wrong = "nan", np.isnan(array)
     if not wrong.any():
@@ -184,7 +203,7 @@ def _arrays(value: Any) -> Iterator[Array]:
     """The arrays and numbers in a structure of arguments."""
     for leaf in leaves(value):
         if isinstance(leaf, Tensor):
-            yield leaf._data
+            yield array_of(leaf)
         elif isinstance(leaf, (np.ndarray, np.generic, int, float, complex)):
             yield np.asarray(leaf)
 
@@ -195,6 +214,8 @@ def _floats(value: Any) -> Iterator[Array]:
 
 def _print(value: Any) -> int:
     """A number that tells, as surely as 64 bits can, whether any array in a structure has changed."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return hash((array_of(value) if isinstance(value, Tensor) else value).tobytes())
     return hash(tuple(array.tobytes() for array in _arrays(value)))
 
 
@@ -216,22 +237,13 @@ def _read_only(value: Any) -> Any:
 def _written(function: Function | None, args: Sequence[Any]) -> str:
     """A call as one would write it, with dtypes and shapes for arrays: np.add(float64[3], 2)."""
     given = (f"{a.dtype}{list(a.shape)}" if isinstance(a, (Tensor, np.ndarray)) else reprlib.repr(a) for a in args)
-    return f"{name_of(function or tensor.call)}({', '.join(given)})"
+    return f"{name_of(function)}({', '.join(given)})"
 
 
-def _rule_of(node: Tensor, args: Sequence[Any], position: int) -> str:
-    return f"the rule of {_written(node.function, args)} for its argument {position}"
+def _rule_of(call: Call, position: int | None) -> str:
+    which = "" if position is None else f" for its argument {position}"
+    return f"the rule of {_written(call.node.function, call.args)}{which}"
 
 
 def _line_of(args: Sequence[Any]) -> str:
     return args.line if isinstance(args, Remembered) else "a line outside of mg.debug()"
-
-
-def users_line() -> str:
-    """The innermost line of code that is neither ours nor NumPy's."""
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename.startswith(_ROOMS):
-        frame = frame.f_back
-    path, number = frame.f_code.co_filename, frame.f_lineno
-    source = linecache.getline(path, number).strip()
-    return f"{path}:{number}" + (f", `{source}`" if source else "")

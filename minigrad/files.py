@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Array
+from minigrad.engine import Array
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:

@@ -9,31 +9,25 @@ So the transforms nest in every combination.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import (
-    Function,
-    Tensor,
-    as_array,
-    backpropagate,
-    call,
-    is_recording,
-    name_of,
-    numbers_of,
-    observer,
-    recorded,
-    recording,
-    replayed,
-)
+from minigrad.engine import (  # isort: skip
+    NO_KWARGS, Array, Function, Masks, Rules, Setting, Switch, Tensor, answered, array_of, arrays_in, as_array,
+    backpropagate, call, call_other, composites, history, is_recording, mode, name_of, numbers_of, on, recording,
+    setting, shortcuts, time_of, users_line, vjps, walk,
+)  # fmt: skip
+from minigrad.sample import Samples
+from minigrad.tables.rules import put
 from minigrad.trees import flatten
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
-_inside: ContextVar[bool] = ContextVar("inside", default=False)
+_inside: ContextVar[Setting | None] = ContextVar("inside", default=None)  # a function that is differentiated
 
 
 # --------------------------------------------------------------------------------------------------- gradients
@@ -55,14 +49,14 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        trace = _Trace(f, args, kwargs, argnums, has_aux)
-        if trace.value.shape != ():
+        result = Differentiated(f, args, kwargs, argnums, has_aux)
+        if result.value.shape != ():
             raise TypeError(
                 f"grad needs a function that returns a single number, and this one returned an array of shape "
-                f"{trace.value.shape}: reduce it, for instance with np.sum, or use jacobian or elementwise_grad."
+                f"{result.value.shape}: reduce it, for instance with np.sum, or use jacobian or elementwise_grad."
             )
-        gradient = trace.pull(np.ones((), trace.value.dtype))
-        return (trace.answer, trace.aux) if has_aux else trace.answer, gradient
+        gradient = result.pullback(np.ones((), result.value.dtype))
+        return (result.answer, result.aux) if has_aux else result.answer, gradient
 
     return wrapper
 
@@ -104,8 +98,8 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    trace = _Trace(f, primals, {}, tuple(range(len(primals))))
-    return trace.answer, trace.pull
+    result = Differentiated(f, primals, {}, tuple(range(len(primals))))
+    return result.answer, result.pullback
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -116,14 +110,14 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 10.0))
     (array(6.), array(23.))
     """
-    trace = _Trace(f, tuple(primals), {}, tuple(range(len(primals))))
-    seed = Tensor(np.zeros(trace.value.shape, trace.value.dtype), requires_grad=True)
+    result = Differentiated(f, tuple(primals), {}, tuple(range(len(primals))))
+    seed = Tensor(np.zeros(result.value.shape, result.value.dtype), requires_grad=True)
     flat = _like(primals, tangents, "jvp")
     with recording(True):
-        products = [np.sum(v * g) for v, g in zip(flat, trace.pull_leaves(seed, record=True), strict=True)]
+        products = [np.sum(v * g) for v, g in zip(flat, result.pullback_leaves(seed, record=True), strict=True)]
         total = sum(products, Tensor(0.0))
-    moved = _gradients(total, np.ones((), total.dtype), [seed], trace.nested)[0]
-    return trace.answer, _out(moved, trace.nested)
+    moved = _gradients(total, np.ones((), total.dtype), [seed], result.nested)[0]
+    return result.answer, _out(moved, result.nested)
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
@@ -139,8 +133,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
         leaves = flatten(grad(f, positions)(*args))[0]
         return sum(np.sum(v * g) for v, g in zip(flat, leaves, strict=True))
 
-    products: tuple[Any, ...] = grad(along, positions)(*primals)
-    return products
+    return grad(along, positions)(*primals)  # type: ignore[no-any-return]
 
 
 def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
@@ -153,20 +146,12 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        trace = _Trace(f, args, kwargs, argnums)
-        shape, dtype = trace.value.shape, trace.value.dtype
-        rows = []
-        for index in np.ndindex(shape):
-            one = np.zeros(shape, dtype)
-            one[index] = 1
-            rows.append(trace.pull_leaves(one))
-        columns = [
-            np.reshape(np.stack([row[i] for row in rows]), shape + leaf.shape)
-            if rows
-            else np.zeros(shape + leaf.shape, leaf.dtype)
-            for i, leaf in enumerate(trace.leaves)
-        ]
-        return trace.rebuild([_out(column, trace.nested) for column in columns])
+        result = Differentiated(f, args, kwargs, argnums)
+        shape, dtype = result.value.shape, result.value.dtype
+        rows = [result.pullback_leaves(put(np.zeros(shape, dtype), index, 1)) for index in np.ndindex(shape)]
+        stacks = map(np.stack, zip(*rows, strict=True)) if rows else (np.zeros(0, x.dtype) for x in result.leaves)
+        columns = [np.reshape(stack, shape + x.shape) for stack, x in zip(stacks, result.leaves, strict=True)]
+        return result.rebuild([_out(column, result.nested) for column in columns])
 
     return wrapper
 
@@ -187,8 +172,9 @@ def hessian(f: Function, argnums: int = 0) -> Function:
 def checkpoint(f: Function) -> Function:
     """`f`, remembering only its arguments: what lies between is computed again when it is differentiated.
 
-    Time is traded for memory (Chen et al., 2016, arXiv:1604.06174). `f` returns one array and gives the same answer
-    each time; gradients reach the Tensors that it closes over, too.
+    Time is traded for memory (Chen et al., 2016, arXiv:1604.06174). `f` returns an array, or a structure of arrays.
+    Gradients reach the Tensors that it closes over, too, and what it draws by `minigrad.sample` is the same again.
+    Raises RuntimeError where the second answer is another one.
 
     >>> grad(checkpoint(lambda x: np.sin(np.sin(x))))(0.0)
     array(1.)
@@ -196,56 +182,145 @@ def checkpoint(f: Function) -> Function:
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if observer():
-            return f(*args, **kwargs)
-        leaves, rebuild = flatten((args, kwargs))
-        tracked = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad]
-
-        def run(*inputs: Tensor) -> Any:
-            filled = dict(zip(tracked, inputs, strict=False))  # the rest are those that it closes over
-            positional, named = rebuild([filled.get(i, leaf) for i, leaf in enumerate(leaves)])
-            answer = f(*positional, **named)
-            return np.positive(answer) if isinstance(answer, Tensor) else answer  # one of its own, never an argument
-
-        with recording(True):
-            inputs = [Tensor(leaves[i].data, requires_grad=True) for i in tracked]
-            start = Tensor(0.0)
-            answer = run(*inputs)
-        if not isinstance(answer, Tensor):
-            return answer
-        outside = _closed_over(answer, set(inputs), start)
-        if not (is_recording() and (tracked or outside)):
-            return answer.detach()
-        return recorded(replayed, [*(leaves[i] for i in tracked), *outside], {"run": run}, answer.data)
+        return call_other(checkpointed, (f, *args), kwargs)
 
     return wrapper
 
 
-def _closed_over(answer: Tensor, inputs: set[Tensor], start: Tensor) -> list[Tensor]:
-    """The tracked tensors that were there before `start` and that `answer` was made of."""
-    found: dict[Tensor, None] = {}
-    seen, stack = {answer}, [answer]
-    while stack:
-        for argument in stack.pop().args or ():
-            if (
-                isinstance(argument, Tensor)
-                and argument.requires_grad
-                and argument not in seen
-                and argument not in inputs
-            ):
-                seen.add(argument)
-                if argument._time < start._time:
-                    found[argument] = None
-                else:
-                    stack.append(argument)
-    return list(found)
+class Recomputation:
+    """A call of which only the arguments are remembered: to be differentiated, it is made once more."""
+
+    __slots__ = ()
+
+    inputs: Sequence[Tensor]  # the arguments, those that the function closes over, too; all require a gradient
+    may_choose = True  # whether numbers may be left out in it, as np.where does
+    exact = True  # whether the second answer equals the first to the last bit
+    line = ""  # where the user made it
+
+    def __call__(self) -> Tensor:
+        """Make the call with the same tensors, and return the answer with its history."""
+        raise NotImplementedError
+
+    def gradients(self, g: Any) -> Sequence[Any] | None:
+        """The gradients of the inputs for that of the answer, where they are known without making the call again."""
+        return None
+
+    def differentiate(self, g: Any, ans: Any, mask: Any = None, masks: Masks | None = None) -> list[Any]:
+        """The gradients of the inputs, from the history of the second answer."""
+        with recording(True):
+            answer = self()
+        if self.exact and not np.array_equal(array_of(answer), arrays_in(ans), equal_nan=True):
+            raise RuntimeError(
+                f"the checkpointed function called in {self.line} gave another answer when it was run again, so the "
+                "gradient would be wrong: an array that it reads was written to, or it is random. Draw random numbers "
+                "by minigrad.sample, or give them to it as an argument."
+            )
+        recorded, targets = isinstance(ans, Tensor), frozenset(self.inputs)
+        if masks is None:
+            found = backpropagate(answer, g, targets, recorded)
+        else:
+            masks.masks[answer] = mask
+            found = walk(history(answer, targets), answer, g, recorded, step=masks)
+        return [found.get(tensor) for tensor in self.inputs]
+
+
+class RecomputationRule:
+    """The joint rule of all recomputations, which knows how to walk with masks."""
+
+    def __call__(self, g: Any, ans: Any, *args: Any, call: Recomputation, may_choose: bool) -> Sequence[Any]:
+        known = None if isinstance(ans, Tensor) else call.gradients(g)
+        return call.differentiate(g, ans) if known is None else known
+
+    def masked(self, g: Any, ans: Any, mask: Any, masks: Masks, call: Recomputation, may_choose: bool) -> Sequence[Any]:
+        return call.differentiate(g, ans, mask, masks)
+
+
+def recomputed(*args: Any, call: Recomputation, may_choose: bool) -> Any:
+    """The function of recomputations in the graph."""
+    return array_of(call())
+
+
+vjps[recomputed] = Rules(joint=RecomputationRule())
+vjps[recomputed].new = True
+
+
+def recomputable(call: Recomputation, answer: Array) -> Tensor:
+    """The answer of a call, which remembers no more than how to make the call again."""
+    options = {"call": call, "may_choose": call.may_choose}
+    return answered(recomputed, call.inputs, options, answer, range(len(call.inputs)), ())
+
+
+class CheckpointedCall(Recomputation):
+    """A call of a checkpointed function, with what it has drawn."""
+
+    def __init__(self, f: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self.f, self.args, self.kwargs, self.line = f, args, kwargs, users_line()
+        self.samples = Samples()
+
+    def first(self) -> Any:
+        with on(self.samples):
+            return self.f(*self.args, **self.kwargs)
+
+    def __call__(self) -> Any:
+        with on(Samples(self.samples.drawn)):
+            return Answer(self.f(*self.args, **self.kwargs)).total
+
+
+def checkpointed(f: Function, *args: Any, **kwargs: Any) -> Any:
+    """The answer of `f`, without the calls that it was made by."""
+    if not is_recording():
+        return f(*args, **kwargs)
+    start, call = Tensor(0.0), CheckpointedCall(f, args, kwargs)
+    answer = Answer(call.first())
+    if answer.tracked:
+        call.inputs = older([answer.total], start)
+        parts = split(recomputable(call, numbers_of(answer.total)), answer.kinds)
+        for i, part in zip(answer.tracked, parts, strict=True):
+            answer.leaves[i] = part
+    return answer.rebuild(answer.leaves)
+
+
+composites[checkpointed] = checkpointed
+shortcuts[checkpointed] = lambda f, *args, **kwargs: f(*args, **kwargs)  # a program has no use for checkpoints
+
+
+class Answer:
+    """What a function has returned: its leaves, and one Tensor of all numbers in those that require a gradient."""
+
+    def __init__(self, answer: Any) -> None:
+        self.leaves, self.rebuild = flatten(answer)
+        self.tracked = [i for i, x in enumerate(self.leaves) if isinstance(x, Tensor) and x.requires_grad]
+        some = [self.leaves[i] for i in self.tracked]
+        self.kinds = [(x.shape, x.dtype) for x in some]
+        self.total: Any = some[0] if len(some) == 1 else np.concatenate([np.ravel(x) for x in some]) if some else None
+
+
+def split(total: Tensor, kinds: Sequence[tuple[tuple[int, ...], Any]]) -> list[Tensor]:
+    """Tensors of some shapes and dtypes, of one Tensor of all their numbers."""
+    if len(kinds) == 1:
+        return [total]
+    ends = np.cumsum([math.prod(shape) for shape, _ in kinds])
+    pieces = [total[end - math.prod(shape) : end] for end, (shape, _) in zip(ends.tolist(), kinds, strict=True)]
+    return [piece.reshape(shape).astype(dtype) for piece, (shape, dtype) in zip(pieces, kinds, strict=True)]
+
+
+def older(answers: Iterable[Any], start: Tensor) -> list[Tensor]:
+    """The tensors that some answers depend on, that require a gradient, and that are older than `start`."""
+    found = [answer for answer in answers if isinstance(answer, Tensor) and answer.requires_grad]
+    seen = dict.fromkeys(found)
+    for tensor in found:  # which grows on the way
+        if time_of(tensor) > time_of(start):
+            arguments = [(tensor.args or ())[position] for position in tensor.tracked]
+            found += [argument for argument in arguments if argument not in seen]
+            seen.update(dict.fromkeys(arguments))
+    return [tensor for tensor in seen if time_of(tensor) < time_of(start)]
 
 
 # --------------------------------------------------------------------------------------------------- machinery
 
 
-class _Trace:
-    """One run of a function: its value, the tensors that stand for the arguments, and the way back."""
+class Differentiated:
+    """A call of a function: its value, the tensors that stand for the arguments, and the pullback."""
 
     def __init__(
         self, f: Function, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: ArgNums, has_aux: bool = False
@@ -257,25 +332,20 @@ class _Trace:
             raise TypeError(f"argnums={argnums} names one argument twice: name each once")
         chosen = [args[position] for position in positions]
         given, self.rebuild = flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
-        watching = observer()
-        plain = watching.arrays if watching else ()
-        self.nested = _inside.get() or any(isinstance(leaf, Tensor) and leaf not in plain for leaf in given)
-        self.leaves = [_variable(leaf) for leaf in given]
+        inside, start = setting(_inside) is not None, Tensor(0.0)
+        self.leaves = [variable(leaf) for leaf in given]
         tree = self.rebuild(self.leaves)
         arguments = list(args)
         for position, part in zip(positions, tree if isinstance(argnums, tuple) else (tree,), strict=True):
             arguments[position] = part
-        token = _inside.set(True)
-        try:
-            with recording(True):
-                value = f(*arguments, **kwargs)
-        finally:
-            _inside.reset(token)
-        self.aux = None
-        if has_aux:
-            value, aux = value
-            leaves, rebuild = flatten(aux)
-            self.aux = rebuild([_out(x, self.nested) if isinstance(x, Tensor) else x for x in leaves])
+        with Switch(_inside, True), recording(True):
+            value = f(*arguments, **kwargs)
+        value, aux = value if has_aux else (value, None)
+        leaves, rebuild = flatten(aux)
+        # Tensors come out where Tensors were given, and inside of another differentiated function, where the answer
+        # depends on what that one is differentiated by.
+        self.nested = not all(map(is_array, given)) or (inside and bool(older([value, *leaves], start)))
+        self.aux = rebuild([_out(x, self.nested) if isinstance(x, Tensor) else x for x in leaves])
         value = float(value) if type(value) is int else value  # a constant of Python's
         if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex, list, tuple)):
             raise TypeError(
@@ -289,7 +359,7 @@ class _Trace:
             )
         self.answer = _out(self.value, self.nested)
 
-    def pull_leaves(self, g: Any, record: bool = False) -> list[Any]:
+    def pullback_leaves(self, g: Any, record: bool = False) -> list[Any]:
         """The gradients of the leaves, for the gradient `g` of the value."""
         if np.shape(g) != self.value.shape:
             raise ValueError(
@@ -297,34 +367,51 @@ class _Trace:
             )
         return _gradients(self.value, g, self.leaves, record or self.nested or isinstance(g, Tensor))
 
-    def pull(self, g: Any) -> Any:
+    def pullback(self, g: Any) -> Any:
         """The gradients of the arguments in their structure, for the gradient `g` of the value."""
         nested = self.nested or isinstance(g, Tensor)
-        return self.rebuild([_out(x, nested) for x in self.pull_leaves(g)])
+        return self.rebuild([_out(x, nested) for x in self.pullback_leaves(g)])
 
 
 def _gradients(value: Tensor, g: Any, leaves: list[Tensor], record: bool) -> list[Any]:
     """The gradients of some tensors, zero for those that `value` does not depend on."""
-    answers: dict[Tensor, Any] = {}
+    answers: dict[Any, Any] = {}
     if value.requires_grad:
         g = g.astype(value.dtype) if isinstance(g, Tensor) else np.asarray(g, value.dtype)
         answers = backpropagate(value, g, frozenset(leaves), record)
     return [answers.get(leaf, np.zeros(leaf.shape, leaf.dtype)) for leaf in leaves]
 
 
-def _variable(x: Any) -> Tensor:
-    """A tensor of one's own to differentiate by, which remembers the Tensor that it stands for."""
+def argument(x: Any) -> Any:
+    """The function of the calls that give variables."""
+    return x
+
+
+vjps[argument] = (lambda g, ans, x: g,)
+
+
+def variable(x: Any) -> Tensor:
+    """A tensor to differentiate by, with the numbers of `x`; it remembers `x` where that is a Tensor with a history.
+
+    It is no leaf, so nothing that is done to it in place reaches the memory of `x`.
+    """
     numbers = numbers_of(x)
-    if isinstance(x, Tensor) and (x.requires_grad or isinstance(numbers, Tensor)):
+    if isinstance(numbers, Tensor) or (isinstance(x, Tensor) and x.requires_grad):
         with recording(True):
-            variable = call(np.positive, (x,))
-        variable._requires_grad = True
-        return variable
-    return Tensor(numbers, requires_grad=True)
+            return call(argument, (x,))
+    if numbers.dtype.kind != "f":
+        raise TypeError(f"only floating arguments have derivatives, and this one is {numbers.dtype}: convert it first.")
+    return answered(argument, (), NO_KWARGS, numbers, (), ())
+
+
+def is_array(x: Any) -> bool:
+    """Whether `x` is no Tensor, or one that a mode has put in place of an array."""
+    here = mode()
+    return not isinstance(x, Tensor) or (here is not None and here.is_array(x))
 
 
 def _out(x: Any, as_tensor: bool) -> Any:
-    """An array of one's own: rules may hand the same memory, or a read-only view of it, to several arguments."""
+    """An array that nobody else has; or a Tensor, where one is wanted or a mode gives nothing else."""
     if as_tensor:
         return x if isinstance(x, Tensor) else Tensor(x)
     numbers = numbers_of(x)  # a Tensor where they are traced

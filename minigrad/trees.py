@@ -14,7 +14,7 @@ from itertools import islice
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from minigrad.tensor import Tensor
+from minigrad.engine import Tensor
 
 
 def items(thing: Any) -> list[tuple[Any, Any]]:

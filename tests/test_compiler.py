@@ -24,10 +24,11 @@ from test_linalg import spellings
 from test_rules import cases, elementwise
 
 import minigrad as mg
-from minigrad import nn, plan, source
-from minigrad.tensor import name_of
+from minigrad import nn
+from minigrad.compiler import plan, source
+from minigrad.compiler.trace import TraceError
+from minigrad.engine import name_of
 from minigrad.testing import programs
-from minigrad.trace import TraceError
 from minigrad.trees import leaves
 
 every_case = {**cases, **linalg_cases, **composite_cases, **spellings}

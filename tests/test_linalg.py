@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 import minigrad as mg
-from minigrad.linalg import joined, least_squares
-from minigrad.tensor import composites, name_of, vjps
+from minigrad.engine import composites, name_of, vjps
+from minigrad.tables.linalg import joined, least_squares
 from minigrad.testing import check_grads
 
 # ----------------------------------------------------------------------------------- the arguments: matrices of a kind

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.tensor import composites, constants, refusals, vjps
+from minigrad.engine import composites, constants, refusals, vjps
 
 SPACES = {"np": np, "np.linalg": np.linalg}
 
@@ -48,7 +48,7 @@ def test_every_public_function_is_sorted() -> None:
     kinds = {name: kind(name, function) for name, function in functions()}
     print({each: list(kinds.values()).count(each) for each in sorted(set(kinds.values()))})
     forgotten = [name for name, found in kinds.items() if found == "nowhere"]
-    assert not forgotten, "write a rule or a composite, or sort them into minigrad/constants.py with a reason"
+    assert not forgotten, "write a rule or a composite, or sort them into minigrad/tables/constants.py with a reason"
 
 
 def test_no_function_has_two_answers() -> None:

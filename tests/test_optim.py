@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.optim import SGD, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
+from minigrad.optim.optimizers import CHUNK
 
 SHAPES = [(3, 2), (), (4,), (1, 2, 2), (0, 3)]
 
@@ -171,22 +172,51 @@ def test_optimizers_find_the_bottom_of_a_bowl(make: Any) -> None:
 
 @every_optimizer
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_parameters_and_gradients_are_views_of_one_buffer(make: Any, dtype: Any) -> None:
+def test_small_parameters_become_views_of_one_vector(make: Any, dtype: Any) -> None:
     ps = parameters(dtype)
     before = [p.data.copy() for p in ps]
     optimizer = make(ps)
     (flat,) = optimizer.flats
-    assert flat.data.dtype == flat.grad.dtype == dtype
-    assert flat.data.shape == flat.grad.shape == (sum(p.size for p in ps),)
+    assert flat.data.dtype == dtype
+    assert flat.data.shape == (sum(p.size for p in ps),)
     for p, array in zip(ps, before, strict=True):
         np.testing.assert_array_equal(p.data, array)
-        np.testing.assert_array_equal(p.grad, 0)
     for _ in range(3):
+        train(ps, optimizer, 1)
         for p in ps:
             assert p.data.dtype == p.grad.dtype == dtype
-            assert np.shares_memory(p.data, flat.data) == np.shares_memory(p.grad, flat.grad) == (p.size > 0)
-        train(ps, optimizer, 1)
+            assert np.shares_memory(p.data, flat.data) == (p.size > 0)
     np.testing.assert_array_equal(flat.data, np.concatenate([p.data.ravel() for p in ps]))
+
+
+@every_optimizer
+def test_large_parameters_move_by_the_same_formula(make: Any) -> None:
+    large = mg.Tensor(np.linspace(-1, 1, 2 * CHUNK + 5), requires_grad=True)
+    small = mg.Tensor(large.data[CHUNK - 3 : CHUNK + 3].copy(), requires_grad=True)
+    optimizer = make([small, large])
+    assert [flat.data.size for flat in optimizer.flats] == [6, 2 * CHUNK + 5]
+    for _ in range(3):
+        optimizer.zero_grad()
+        (np.sum(large**3) + np.sum(small**3)).backward()
+        optimizer.step()
+    np.testing.assert_array_equal(large.data[CHUNK - 3 : CHUNK + 3], small.data)
+
+
+@every_optimizer
+def test_a_gradient_that_somebody_keeps_is_never_overwritten(make: Any) -> None:
+    ps = parameters()
+    optimizer = make(ps)
+    kept: list[tuple[Any, Any]] = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        for _ in range(2):
+            loss(ps).backward()
+            kept += [(p.grad, p.grad.copy()) for p in ps]
+        kept += [(p.grad, p.grad.copy()) for p in ps]
+        clip_grad_norm(ps, 0.1)
+        optimizer.step()
+    for array, copy in kept:
+        np.testing.assert_array_equal(array, copy)
 
 
 @every_optimizer
@@ -293,7 +323,7 @@ def test_gradients_accumulate_until_they_are_cleared(make: Any) -> None:
     for p, g in zip(ps, once, strict=True):
         np.testing.assert_allclose(p.grad, 2 * g, rtol=1e-13)
     optimizer.zero_grad()
-    assert all(np.all(p.grad == 0) for p in ps)
+    assert all(p.grad is None for p in ps)
 
 
 def test_gradients_from_before_the_optimizer_count() -> None:
@@ -447,13 +477,13 @@ def without_m(state: dict[str, Any]) -> dict[str, Any]:
     [
         (without_m, "missing: m.0"),
         (lambda s: {**s, "velocity.0": s["m.0"]}, "unexpected: velocity.0"),
-        (lambda s: {**s, "v.0": s["v.0"][1:]}, r"misshapen: v.0 is \(\d+,\), and \(\d+,\) was wanted"),
+        (lambda s: {**s, "v.0": s["v.0"][1:]}, r"misshapen: v.0 is \(.+\), and \(.+\) was wanted"),
         (lambda s: {**s, "lr": [0.1]}, r"misshapen: lr is \(1,\)"),
         (lambda s: {**s, "lr": "fast"}, "not a real number: lr"),
         (lambda s: {**s, "v.0": s["v.0"].astype(complex)}, "not a real number: v.0"),
         (lambda s: {**s, "v.0": s["v.0"].astype(str)}, "not a real number: v.0"),
         (lambda s: {**s, "v.0": s["v.0"].astype(object)}, "not a real number: v.0"),
-        (lambda s: {}, "missing: lr\n  missing: steps\n  missing: m.0\n  missing: v.0"),
+        (lambda s: {}, "missing: lr\n  missing: steps\n  missing: m.0\n"),
     ],
 )
 def test_a_state_that_does_not_fit_changes_nothing(spoil: Any, message: str) -> None:
@@ -501,13 +531,12 @@ def test_clipping_scales_to_the_norm(seed: int, max_norm: float, dtype: Any) -> 
             np.testing.assert_allclose(p.grad, g * (max_norm / norm), rtol=tolerance)
 
 
-def test_clipping_stays_in_the_buffer_of_the_optimizer() -> None:
+def test_clipping_bounds_the_step() -> None:
     ps = parameters()
     optimizer = SGD(ps, lr=1.0)
     before = [p.data.copy() for p in ps]
     loss(ps).backward()
     clip_grad_norm(ps, 0.01)
-    assert np.shares_memory(ps[0].grad, optimizer.flats[0].grad)
     optimizer.step()
     moved = [np.linalg.norm(p.data - b) for p, b in zip(ps, before, strict=True)]
     assert np.linalg.norm(moved) == pytest.approx(0.01)

@@ -4,7 +4,7 @@ import doctest
 import re
 from pathlib import Path
 
-from minigrad.tensor import vjps
+from minigrad.engine import vjps
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

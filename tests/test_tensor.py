@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from profiles import scale
 
 import minigrad as mg
-from minigrad.tensor import name_of, vjps
+from minigrad.engine import name_of, vjps
 
 
 def leaf(data: Any = (1.0, 2.0, 3.0), dtype: Any = None) -> mg.Tensor:
@@ -143,7 +143,7 @@ messages = [  # what, how, the error, words of the message
     ("unknown ufunc", lambda: np.frompyfunc(abs, 1, 1)(leaf()), NotImplementedError, ["abs", "minigrad.primitive("]),
     ("reduceat", lambda: np.add.reduceat(leaf(), [0, 2]), TypeError, ["np.add.reduceat", "reduce(t[start:stop])"]),
     ("initial=", lambda: np.max(leaf(), initial=leaf(1.0)), TypeError, ["np.max", "initial=", "np.maximum(np.max(x)"]),
-    ("concatenate", lambda: np.stack([leaf(), ones(2)]), ValueError, ["np.concatenate", "[1, 3]", "[1, 2]"]),
+    ("concatenate", lambda: np.stack([leaf(), ones(2)]), ValueError, ["concatenate", "[1, 3]", "[1, 2]"]),
     ("unknown ufunc method", lambda: np.subtract.reduce(leaf()), NotImplementedError, ["np.subtract.reduce"]),
     ("data of a result", other_data_for_a_result, RuntimeError, ["np.multiply", "only leaves", "detach()"]),
     ("requires_grad of a result", requires_grad_of_a_result, RuntimeError, ["np.multiply", "detach()"]),

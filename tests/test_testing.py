@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from profiles import scale
 
 import minigrad as mg
-from minigrad.tensor import name_of, vjps
+from minigrad.engine import name_of, vjps
 from minigrad.testing import (
     Program,
     arrays_for,

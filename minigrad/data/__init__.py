@@ -3,13 +3,4 @@
 from minigrad.data.batches import batches, one_hot, train_test_split
 from minigrad.data.mnist import MAX_BYTES, MAX_DIGITS, DataFileError, Digits, load_mnist
 
-__all__ = [
-    "MAX_BYTES",
-    "MAX_DIGITS",
-    "DataFileError",
-    "Digits",
-    "batches",
-    "load_mnist",
-    "one_hot",
-    "train_test_split",
-]
+__all__ = ["MAX_BYTES", "MAX_DIGITS", "DataFileError", "Digits", "batches", "load_mnist", "one_hot", "train_test_split"]

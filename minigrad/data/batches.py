@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from minigrad.tensor import Tensor, constant
+from minigrad.engine import Tensor, constant
 
 
 def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:

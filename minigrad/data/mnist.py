@@ -179,7 +179,7 @@ _PICKLE_NAMES = {
 }
 
 
-class _Program(io.BytesIO):
+class _PickleStream(io.BytesIO):
     def readline(self, size: int | None = -1) -> bytes:
         if self.getbuffer()[self.tell() - 1] == ord("V"):  # text, as protocol 0 writes it: the pixels
             return super().readline()
@@ -214,14 +214,14 @@ def _from_pickle(path: Path) -> tuple[Digits, Digits]:
         data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         _refuse(path, f"unpacks to more than {MAX_BYTES:,} bytes", "fewer")
-    program = _Program(data)
-    for step, (opcode, argument, position) in enumerate(pickletools.genops(program)):  # which runs nothing
+    pickled = _PickleStream(data)
+    for step, (opcode, argument, position) in enumerate(pickletools.genops(pickled)):  # which runs nothing
         far = opcode.name == "PUT" and (argument or 0) > _PICKLE_STEPS  # unpickling would make a memo of that size
         if step == _PICKLE_STEPS or far or not _PICKLE_OPCODES.fullmatch(opcode.name):
             _refuse(path, f"is a pickle that does more at byte {position} ({opcode.name})", "tuples of NumPy arrays")
-    program.seek(0)
-    tree = _ArrayUnpickler(program, encoding="latin1").load()  # in Python 2, bytes were strings
-    if program.read(1):
+    pickled.seek(0)
+    tree = _ArrayUnpickler(pickled, encoding="latin1").load()  # in Python 2, bytes were strings
+    if pickled.read(1):
         _refuse(path, "goes on after the end of the pickle", "nothing there")
     if not isinstance(tree, tuple) or len(tree) != 3:
         _refuse(path, "is a pickle of something else", "three pairs: training, validation and test digits")

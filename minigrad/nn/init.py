@@ -13,10 +13,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minigrad.tensor import Array
+from minigrad.engine import Array
 
 Rng: TypeAlias = "np.random.Generator | None"  # a string, since NumPy loads its generators only when they are used
 Shape: TypeAlias = tuple[int, ...]
+
+SQRT2 = math.sqrt(2)  # the gain of ReLU
 
 
 def uniform(shape: Shape, low: float, high: float, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
@@ -44,17 +46,13 @@ def xavier_normal(shape: Shape, gain: float = 1.0, *, rng: Rng = None, dtype: DT
     return normal(shape, 0.0, gain * math.sqrt(2 / sum(_fans(shape))), rng=rng, dtype=dtype)
 
 
-def kaiming_uniform(
-    shape: Shape, gain: float = math.sqrt(2), *, rng: Rng = None, dtype: DTypeLike = np.float32
-) -> Array:
+def kaiming_uniform(shape: Shape, gain: float = SQRT2, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
     """Uniform with variance gain^2 / fan_in; the gain sqrt(2) is that of ReLU (He et al., ICCV 2015)."""
     bound = gain * math.sqrt(3 / _fans(shape)[0])
     return uniform(shape, -bound, bound, rng=rng, dtype=dtype)
 
 
-def kaiming_normal(
-    shape: Shape, gain: float = math.sqrt(2), *, rng: Rng = None, dtype: DTypeLike = np.float32
-) -> Array:
+def kaiming_normal(shape: Shape, gain: float = SQRT2, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
     """Normal with variance gain^2 / fan_in; the gain sqrt(2) is that of ReLU (He et al., ICCV 2015)."""
     return normal(shape, 0.0, gain / math.sqrt(_fans(shape)[0]), rng=rng, dtype=dtype)
 

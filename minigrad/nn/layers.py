@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minigrad.engine import Tensor, as_array
 from minigrad.nn import activations, init
 from minigrad.nn.module import Module, note_output
-from minigrad.tensor import Tensor, as_array
-from minigrad.trace import draw
+from minigrad.sample import sample
 
 
 class Linear(Module):
@@ -115,26 +115,8 @@ class Dropout(Module):
     def forward(self, x: Any) -> Any:
         if not self.training or self.p == 0:
             return x
-        keep = draw(self.rng.random, x.shape, np.float32) >= self.p
+        keep = sample(self.rng.random, x.shape, np.float32) >= self.p
         return x * (keep / x.dtype.type(1 - self.p))
-
-
-class Tanh(Module):
-    """`minigrad.nn.tanh` as a layer."""
-
-    forward = staticmethod(activations.tanh)
-
-
-class Sigmoid(Module):
-    """`minigrad.nn.sigmoid` as a layer."""
-
-    forward = staticmethod(activations.sigmoid)
-
-
-class ReLU(Module):
-    """`minigrad.nn.relu` as a layer."""
-
-    forward = staticmethod(activations.relu)
 
 
 class LeakyReLU(Module):
@@ -147,18 +129,6 @@ class LeakyReLU(Module):
         return activations.leaky_relu(x, self.negative_slope)
 
 
-class Softplus(Module):
-    """`minigrad.nn.softplus` as a layer."""
-
-    forward = staticmethod(activations.softplus)
-
-
-class GELU(Module):
-    """`minigrad.nn.gelu` as a layer."""
-
-    forward = staticmethod(activations.gelu)
-
-
 class Softmax(Module):
     """`minigrad.nn.softmax` as a layer."""
 
@@ -167,3 +137,16 @@ class Softmax(Module):
 
     def forward(self, x: Any) -> Any:
         return activations.softmax(x, self.axis)
+
+
+def _layer(name: str, activation: Callable[..., Any]) -> type[Module]:
+    """A class of modules that call an activation without options."""
+    about = f"`minigrad.nn.{activation.__name__}` as a layer."
+    return type(name, (Module,), {"__doc__": about, "__module__": __name__, "forward": staticmethod(activation)})
+
+
+Tanh = _layer("Tanh", activations.tanh)
+Sigmoid = _layer("Sigmoid", activations.sigmoid)
+ReLU = _layer("ReLU", activations.relu)
+Softplus = _layer("Softplus", activations.softplus)
+GELU = _layer("GELU", activations.gelu)

@@ -10,12 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from minigrad.engine import as_array, composition, constant, numbers_of
 from minigrad.nn.activations import log_softmax, softplus
-from minigrad.tensor import as_array, constant, numbers_of
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
+@composition
 def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """The squared error, (prediction - target)^2.
 
@@ -23,15 +24,17 @@ def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
     np.float64(2.5)
     """
     prediction, target = _equal_shapes("mse_loss", prediction, target)
-    return _reduced(np.square(prediction - target), reduction)
+    return _reduced((prediction - target) ** 2, reduction)
 
 
+@composition
 def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """The absolute error, |prediction - target|."""
     prediction, target = _equal_shapes("l1_loss", prediction, target)
     return _reduced(np.absolute(prediction - target), reduction)
 
 
+@composition
 def huber_loss(prediction: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Any:
     """Half the squared error up to `delta`, and from there on its tangent (Huber, 1964).
 
@@ -45,6 +48,7 @@ def huber_loss(prediction: Any, target: Any, reduction: Reduction = "mean", delt
     return _reduced(np.where(error <= delta, np.square(near) / 2, delta * (error - delta / 2)), reduction)
 
 
+@composition
 def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """The binary cross-entropy of probabilities, -target * log(prediction) - (1 - target) * log(1 - prediction).
 
@@ -68,6 +72,7 @@ def _floored_log(p: Any, floor: float = 1e-12) -> Any:
     return np.log(p + missing)
 
 
+@composition
 def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """The binary cross-entropy of sigmoid(logits), without overflow or loss of accuracy.
 
@@ -78,6 +83,7 @@ def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean"
     return _reduced(target * softplus(-logits) + (1 - target) * softplus(logits), reduction)
 
 
+@composition
 def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """The cross-entropy of softmax(logits) along the last axis.
 

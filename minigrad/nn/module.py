@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from minigrad.engine import no_grad
 from minigrad.files import load_arrays, save_arrays
-from minigrad.nn.state import load_state_dict, named_parameters, parameters, state_dict
-from minigrad.tensor import Array, Tensor, no_grad
+from minigrad.nn import state
 from minigrad.trees import named, parts
 
 Self = TypeVar("Self", bound="Module")
@@ -35,28 +35,12 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = self.forward(*args, **kwargs)
-        note_output(self, output)
+        if _outputs.get() is not None:
+            note_output(self, output)
         return output
 
-    def named_parameters(self) -> list[tuple[str, Tensor]]:
-        """The parameters with their names, such as `0.weight`; a shared one once, under its first name."""
-        return named_parameters(self)
-
-    def parameters(self) -> list[Tensor]:
-        """The parameters, each once."""
-        return parameters(self)
-
-    def state_dict(self) -> dict[str, Array]:
-        """A copy of all tensors by name."""
-        return state_dict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Take over the numbers of a state dict, in the dtypes that the tensors have.
-
-        Raises one ValueError that lists all missing, unexpected and misshapen names, and changes nothing then. Unless
-        `strict`, missing and unexpected names are passed over.
-        """
-        load_state_dict(self, state, strict)
+    named_parameters, parameters = state.named_parameters, state.parameters
+    state_dict, load_state_dict = state.state_dict, state.load_state_dict
 
     def train(self: Self, mode: bool = True) -> Self:
         """Set `training` on this module and all in it; Dropout, for one, heeds it."""
@@ -109,7 +93,9 @@ class Module:
         counted: set[int] = set()
         rows = [("layer", "output shape", "parameters")]
         for layer, output in outputs:
-            new = {id(parameter): parameter.size for parameter in parameters(layer) if id(parameter) not in counted}
+            new = {
+                id(parameter): parameter.size for parameter in state.parameters(layer) if id(parameter) not in counted
+            }
             counted.update(new)
             if new or not _has_modules(parts(layer)):
                 shape = ", ".join(["n", *map(str, np.shape(output)[1:])])

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Array, Tensor
+from minigrad.engine import Array, Tensor
 from minigrad.trees import named
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
-    """The leaf tensors in `obj` that require a gradient, each once, with names like `layers.0.weight`."""
+    """The leaf tensors in `obj` that require a gradient, with names like `layers.0.weight`; a shared one once."""
     tensors = [(name, item) for name, item in named(obj) if isinstance(item, Tensor)]
     return [(name, tensor) for name, tensor in tensors if tensor.requires_grad and tensor.function is None]
 
 
 def parameters(obj: Any) -> list[Tensor]:
-    """The leaf tensors in `obj` that require a gradient, each once.
+    """The leaf tensors in `obj` that require a gradient; a shared one once.
 
     >>> parameters({"scale": Tensor(2.0, requires_grad=True), "rest": [1, 2]})
     [Tensor(2., requires_grad=True)]
@@ -32,7 +32,11 @@ def state_dict(obj: Any) -> dict[str, Array]:
 
 
 def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> None:
-    """Take over the numbers of a state dict; see `Module.load_state_dict`."""
+    """Take over the numbers of a state dict, in the dtypes that the tensors have.
+
+    Raises one ValueError that lists all missing, unexpected and misshapen names, and changes nothing then. Unless
+    `strict`, missing and unexpected names are passed over.
+    """
     tensors = {name: item for name, item in named(obj) if isinstance(item, Tensor)}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for name, array in fitting_arrays(obj, shapes, state, strict).items():

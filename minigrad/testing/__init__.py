@@ -14,16 +14,7 @@ if TYPE_CHECKING:
     from minigrad.testing.program import Program, programs
     from minigrad.testing.strategies import arrays_for, broadcastable, indices, tensors
 
-__all__ = [
-    "Program",
-    "arrays_for",
-    "assert_rule",
-    "broadcastable",
-    "check_grads",
-    "indices",
-    "programs",
-    "tensors",
-]
+__all__ = ["Program", "arrays_for", "assert_rule", "broadcastable", "check_grads", "indices", "programs", "tensors"]
 
 
 def __getattr__(name: str) -> Any:

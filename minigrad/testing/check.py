@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigrad.tensor import Array
+from minigrad.engine import Array
 from minigrad.transforms import grad, vjp
 
 Function: TypeAlias = Callable[..., Any]
-Generator: TypeAlias = np.random.Generator
+Curve: TypeAlias = Callable[[float], float]  # the values of a function along a line
+Scales: TypeAlias = tuple[float, float]  # the relative and the absolute length of a step along it
 
 SMALL = 64  # so many numbers, of an argument or a Jacobian, are checked one by one; more of them in random directions
 DIRECTIONS = 8
@@ -78,22 +79,19 @@ def _failure(f: Function, args: Sequence[Any], order: int, seed: int) -> _Failur
     """The first thing that is wrong, or None."""
     __tracebackhide__ = True
     arrays = [read_only(a) if isinstance(a, (float, np.ndarray, np.generic)) else a for a in args]
-    floating = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    floating = [i for i, a in enumerate(arrays) if is_floating(a)]
     if not floating:
         raise ValueError(f"none of the {len(arrays)} arguments is a floating array, so there is no gradient to check")
     rng = np.random.default_rng(seed)
     weights = _weights(rng, np.shape(f(*arrays)))
     function = f
     for n in range(1, order + 1):
-        with_floats = functools.partial(_called, function, arrays, floating)
-        _, pullback = vjp(with_floats, *[arrays[i] for i in floating])
+        derivative = Derivative(function, n, arrays, floating)
+        pullback = derivative.pullback(arrays)
         gradients = pullback(read_only(weights))
-        failure = _check_form(gradients, arrays, floating, n) or _check_numbers(
-            function, weights, pullback, gradients, arrays, floating, n, rng
-        )
-        if failure:
+        if failure := derivative.check_form(gradients) or derivative.check_numbers(weights, pullback, gradients, rng):
             return failure
-        scalar = functools.partial(_weighted, weights, function)
+        scalar = lambda *xs, weights=weights, function=function: _inner(weights, function(*xs))
         directions = [_weights(rng, g.shape) for g in gradients]
         if sum(g.size for g in gradients) == 1:  # then show the derivative itself
             directions[0][...] = 1
@@ -104,21 +102,17 @@ def _failure(f: Function, args: Sequence[Any], order: int, seed: int) -> _Failur
     return None
 
 
+def is_floating(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
 def read_only(value: Any) -> Array:
     array = np.array(value)
     array.flags.writeable = False
     return array
 
 
-def _called(function: Function, arrays: list[Any], floating: list[int], *floats: Any) -> Any:
-    """The function of all arguments, as a function of the floating ones."""
-    arguments = list(arrays)
-    for i, value in zip(floating, floats, strict=True):
-        arguments[i] = value
-    return function(*arguments)
-
-
-def _weights(rng: Generator, shape: tuple[int, ...]) -> Array:
+def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Random numbers of either sign and similar size, with so few digits that every dtype holds them exactly."""
     return np.asarray(rng.integers(65, 128, shape) * rng.choice([-1, 1], shape) / 64)
 
@@ -127,101 +121,100 @@ def _inner(weights: Array, x: Any) -> Any:
     return np.sum(weights.astype(x.dtype) * x)
 
 
-def _weighted(weights: Array, function: Function, *xs: Any) -> Any:
-    return _inner(weights, function(*xs))
-
-
 def _along(directions: list[Array], gradients: Function) -> Function:
     """The derivative in a direction, as a function of the same arguments."""
     return lambda *xs: sum(_inner(v, g) for v, g in zip(directions, gradients(*xs), strict=True))
 
 
-def _check_form(gradients: Sequence[Array], arrays: list[Any], floating: list[int], n: int) -> _Failure | None:
-    """Compare shapes and dtypes, and see that the gradients share no memory."""
-    for k, (i, g) in enumerate(zip(floating, gradients, strict=True)):
-        if (g.shape, g.dtype) != (arrays[i].shape, arrays[i].dtype):
-            return _Failure(
-                "form",
-                n,
-                i,
-                f"the gradient of argument {i} is {g.dtype}{list(g.shape)}, and the argument itself "
-                f"{arrays[i].dtype}{list(arrays[i].shape)}",
-            )
-        others = [(f"argument {j}", a) for j, a in enumerate(arrays) if isinstance(a, np.ndarray)]
-        others += [(f"the gradient of argument {floating[j]}", gradients[j]) for j in range(k)]
-        for name, other in others:
-            if np.may_share_memory(g, other):
-                return _Failure("memory", n, i, f"the gradient of argument {i} shares memory with {name}")
-    return None
+class Derivative(NamedTuple):
+    """The derivative of some order of f: that of a function, which for the second is the first in a direction."""
 
+    function: Function
+    order: int
+    arrays: list[Any]
+    floating: list[int]  # the arguments that are floating arrays
 
-def _check_numbers(
-    function: Function,
-    weights: Array,
-    pullback: Function,
-    gradients: Sequence[Array],
-    arrays: list[Any],
-    floating: list[int],
-    n: int,
-    rng: Generator,
-) -> _Failure | None:
-    """Compare the gradients of a function with its differences: of each output where they are few, and of their sum."""
-    points = [a.astype(np.float64) if i in floating else a for i, a in enumerate(arrays)]
-    outputs = []
-    if weights.size * max(arrays[i].size for i in floating) <= SMALL or weights.ndim == 0:
-        ones = np.eye(weights.size).reshape(weights.shape * 2) * weights  # weighted, since a rule might square its g
-        for number, index in enumerate(np.ndindex(weights.shape)):
-            name = f", in output {index}," if index else ""
-            outputs.append(_Output(name, weights, read_only(ones[index]), pullback(read_only(ones[index])), number))
-    if weights.size != 1:
-        outputs.append(_Output("", weights, read_only(weights), gradients))
-    for k, i in enumerate(floating):
-        precision = np.finfo(arrays[i].dtype)
-        for direction, scales in _directions(points[i], rng):
-            line = _Line(function, arrays, points, floating, i, direction)
-            for output in outputs:
-                problem = output.compare(line, k, scales, precision)
-                while problem and np.count_nonzero(line.direction) > 1:  # the half that is wrong, down to one element
-                    for half in _halves(line.direction):
-                        shorter = _Line(function, arrays, points, floating, i, half)
-                        if found := output.compare(shorter, k, scales, precision):
-                            line, problem = shorter, found
-                            break
-                    else:
-                        break
-                if problem:
-                    kind, text = problem
-                    places = [tuple(place) for place in np.argwhere(line.direction).tolist()]
-                    place = f"at index {places[0]}" if len(places) == 1 else f"in a direction of {len(places)} elements"
-                    of = f"derivative {n - 1} of f" if n > 1 else "f"
-                    message = (
-                        f"argument {i} {place} stands on a kink of {of}: {text}"
-                        if kind == "kink"
-                        else f"derivative {n} of argument {i} {place}{output.name} is {text}"
-                    )
-                    return _Failure(kind, n, i, message)
-    return None
+    def called(self, args: list[Any], *floats: Any) -> Any:
+        """The function, with other floating arguments."""
+        arguments = list(args)
+        for i, value in zip(self.floating, floats, strict=True):
+            arguments[i] = value
+        return self.function(*arguments)
+
+    def pullback(self, args: list[Any]) -> Function:
+        """The pullback of the function at some arguments, to those that are floating."""
+        return vjp(functools.partial(self.called, args), *[args[i] for i in self.floating])[1]
+
+    def check_form(self, gradients: Sequence[Array]) -> _Failure | None:
+        """Compare shapes and dtypes, and see that the gradients share no memory."""
+        others = [(f"argument {j}", a) for j, a in enumerate(self.arrays) if isinstance(a, np.ndarray)]
+        for i, g in zip(self.floating, gradients, strict=True):
+            what, x = f"the gradient of argument {i}", self.arrays[i]
+            if (g.shape, g.dtype) != (x.shape, x.dtype):
+                forms = f"{g.dtype}{list(g.shape)}, and the argument itself {x.dtype}{list(x.shape)}"
+                return _Failure("form", self.order, i, f"{what} is {forms}")
+            for name, other in others:
+                if np.may_share_memory(g, other):
+                    return _Failure("memory", self.order, i, f"{what} shares memory with {name}")
+            others.append((what, g))
+        return None
+
+    def check_numbers(
+        self, weights: Array, pullback: Function, gradients: Sequence[Array], rng: np.random.Generator
+    ) -> _Failure | None:
+        """Compare the gradients with differences: of each output where they are few, and of their weighted sum."""
+        points = [a.astype(np.float64) if i in self.floating else a for i, a in enumerate(self.arrays)]
+        outputs = []
+        if weights.size * max(points[i].size for i in self.floating) <= SMALL or weights.ndim == 0:
+            ones = (
+                np.eye(weights.size).reshape(weights.shape * 2) * weights
+            )  # weighted, since a rule might square its g
+            for number, index in enumerate(np.ndindex(weights.shape)):
+                name, one = f", in output {index}," if index else "", read_only(ones[index])
+                outputs.append(_Output(name, weights, one, pullback(one), number))
+        if weights.size != 1:
+            outputs.append(_Output("", weights, read_only(weights), gradients))
+        for k, i in enumerate(self.floating):
+            for direction, scales in _directions(points[i], rng):
+                line = _Line(self, points, i, direction)
+                for output in outputs:
+                    if found := output.compare(line, k, scales):
+                        return self.described(output, *_shortest(output, line, k, scales, found))
+        return None
+
+    def described(self, output: _Output, line: _Line, kind: str, text: str) -> _Failure:
+        """The failure of an output along a line."""
+        indices = [tuple(index) for index in np.argwhere(line.direction).tolist()]
+        where = f"at index {indices[0]}" if len(indices) == 1 else f"in a direction of {len(indices)} elements"
+        of = f"derivative {self.order - 1} of f" if self.order > 1 else "f"
+        message = (
+            f"argument {line.i} {where} stands on a kink of {of}: {text}"
+            if kind == "kink"
+            else f"derivative {self.order} of argument {line.i} {where}{output.name} is {text}"
+        )
+        return _Failure(kind, self.order, line.i, message)
 
 
 class _Line:
     """The values of a function along a line through a point, each computed once, and its gradients there."""
 
-    def __init__(
-        self, function: Function, arrays: list[Any], points: list[Any], floating: list[int], i: int, direction: Array
-    ) -> None:
-        before, x, behind = points[:i], points[i], points[i + 1 :]
-        value = lambda t: np.ravel(np.asarray(function(*before, x + t * direction, *behind), np.float64))
-        self.direction, self.value = direction, functools.cache(value)
-        self.function, self.arrays, self.points, self.floating, self.i = function, arrays, points, floating, i
+    def __init__(self, derivative: Derivative, points: list[Any], i: int, direction: Array) -> None:
+        self.derivative, self.points, self.i, self.direction = derivative, points, i, direction
+        self.dtype = derivative.arrays[i].dtype
+        self.value = functools.cache(self.value_at)
+
+    def value_at(self, t: float) -> Array:
+        args = list(self.points)
+        args[self.i] = args[self.i] + t * self.direction
+        return np.ravel(np.asarray(self.derivative.function(*args), np.float64))
 
     def gradient(self, cotangent: Array, t: float, double: bool) -> Array:
         """That of the argument, in its own precision or in double, where the line leads in its own precision."""
-        i, floating = self.i, self.floating
-        place = (self.points[i] + t * self.direction).astype(self.arrays[i].dtype)
-        args = list(self.points if double else self.arrays)
-        args[i] = read_only(place.astype(args[i].dtype))
-        _, pullback = vjp(functools.partial(_called, self.function, args, floating), *[args[j] for j in floating])
-        return np.asarray(pullback(cotangent)[floating.index(i)], np.float64)
+        place = (self.points[self.i] + t * self.direction).astype(self.dtype)
+        args = list(self.points if double else self.derivative.arrays)
+        args[self.i] = read_only(place.astype(args[self.i].dtype))
+        gradients = self.derivative.pullback(args)(cotangent)
+        return np.asarray(gradients[self.derivative.floating.index(self.i)], np.float64)
 
 
 class _Output(NamedTuple):
@@ -231,28 +224,37 @@ class _Output(NamedTuple):
     weights: Array
     cotangent: Array
     gradients: Sequence[Array]
-    place: int | None = None
+    position: int | None = None  # of the number, or None
 
-    def compare(self, line: _Line, k: int, scales: tuple[float, float], precision: Any) -> tuple[str, str] | None:
+    def compare(self, line: _Line, k: int, scales: Scales) -> tuple[str, str] | None:
         """What is wrong with gradient number `k` along a line, or None."""
-        place, flat, unit = self.place, self.weights.ravel(), 1.0
-        number: Callable[[float], float] = functools.cache(lambda t: float(flat @ line.value(t)))
-        if place is not None:  # its weight is divided out again, to show the derivative itself
-            number, unit = lambda t: line.value(t).item(place), float(flat[place])
-        products = self.gradients[k].astype(np.float64) / unit * line.direction
+        position, flat, weight = self.position, self.weights.ravel(), 1.0
+        curve: Curve = functools.cache(lambda t: float(flat @ line.value(t)))
+        if position is not None:  # its weight is divided out again, to show the derivative itself
+            curve, weight = lambda t: line.value(t).item(position), float(flat[position])
+        products = self.gradients[k].astype(np.float64) / weight * line.direction
         found, magnitude = float(products.sum()), float(np.abs(products).sum())
         summed = magnitude
-        if place is None:  # what the outputs contribute may cancel, and its rounding does not
+        if position is None:  # what the outputs contribute may cancel, and its rounding does not
             step = STEPS[0] * scales[0]
             with np.errstate(all="ignore"):  # it may lead out of the domain
                 parts = flat * (line.value(step) - line.value(-step)) / (2 * step)
             summed = max(magnitude, float(np.abs(parts).sum(where=np.isfinite(parts))))
-        again = lambda t, double: float((line.gradient(self.cotangent, t, double) / unit * line.direction).sum())
-        return _judge(number, again, found, magnitude, summed, precision, scales)
+        slope = lambda t, double: float((line.gradient(self.cotangent, t, double) / weight * line.direction).sum())
+        return _judge(curve, slope, found, magnitude, summed, np.finfo(line.dtype), scales)
 
 
-def _directions(x: Array, rng: Generator) -> Iterator[tuple[Array, tuple[float, float]]]:
-    """Where to go from a point, with the relative and the absolute length of a step."""
+def _shortest(output: _Output, line: _Line, k: int, scales: Scales, problem: tuple[str, str]) -> tuple[_Line, str, str]:
+    """The half of a direction that is wrong, half of that, and so on, down to one element if possible."""
+    for half in _halves(line.direction):
+        shorter = _Line(line.derivative, line.points, line.i, half)
+        if found := output.compare(shorter, k, scales):
+            return _shortest(output, shorter, k, scales, found)
+    return line, *problem
+
+
+def _directions(x: Array, rng: np.random.Generator) -> Iterator[tuple[Array, Scales]]:
+    """Where to go from a point, and in which steps."""
     sizes = np.where(x == 0, np.max(np.abs(x), initial=0) or 1, np.abs(x))  # a zero counts as large as its neighbours
     if x.size <= SMALL:
         for index in np.ndindex(x.shape):
@@ -266,64 +268,58 @@ def _directions(x: Array, rng: Generator) -> Iterator[tuple[Array, tuple[float, 
 
 def _halves(direction: Array) -> Iterator[Array]:
     places = np.flatnonzero(direction)
-    for part in (places[: len(places) // 2], places[len(places) // 2 :]):
+    for part in (places[: len(places) // 2], places[len(places) // 2 :]) if len(places) > 1 else ():
         half = np.zeros(direction.shape)
         half.flat[part] = direction.flat[part]
         yield half
 
 
 def _judge(
-    line: Callable[[float], float],
-    again: Callable[[float, bool], float],
-    found: float,
-    magnitude: float,
-    summed: float,
-    precision: Any,
-    scales: tuple[float, float],
+    curve: Curve, slope: Function, found: float, magnitude: float, summed: float, precision: Any, scales: Scales
 ) -> tuple[str, str] | None:
     """Compare a derivative with differences along a line: the kind of failure and what to say, or None.
 
     `magnitude` is the sum of the sizes of its elements, and `summed` that of all numbers that were added up to them.
-    `again` is the derivative elsewhere on the line, in its own precision or in double.
+    `slope(t, double)` is the derivative elsewhere on the line, in its own precision or in double.
     """
     with np.errstate(all="ignore"):  # a step may lead out of the domain
-        unit = 128 * summed + 8 * abs(line(0)) / scales[0]
-        rounding = float(precision.eps) * unit + 64 * float(precision.smallest_subnormal) + TINY
+        size = 128 * summed + 8 * abs(curve(0)) / scales[0]
+        rounding = float(precision.eps) * size + 64 * float(precision.smallest_subnormal) + TINY
         steps = [step * scale for scale in scales for step in STEPS]
-        problem = _verdict(line, found, magnitude, rounding, steps)
+        problem = _verdict(curve, found, magnitude, rounding, steps)
         # What cancels inside is rounded by more than can be told from outside: then double precision must agree with
         # the differences, and the derivative with double precision but for the noise that it has around here.
         if problem and problem[0] == "wrong" and precision.eps > EPS:
-            exact = again(0, True)
-            right = _verdict(line, exact, magnitude, EPS * unit + TINY, steps) is None
-            if right and abs(found - exact) <= rounding + _noise(again, scales[0]):
+            exact = slope(0, True)
+            right = _verdict(curve, exact, magnitude, EPS * size + TINY, steps) is None
+            if right and abs(found - exact) <= rounding + _noise(slope, scales[0]):
                 return None
         if problem:  # or the function lives on a smaller scale than its argument: at zero, nothing tells of it
             for finer in (2.0**-10, 2.0**-20, 2.0**-30):
                 steps = [step * scale * finer for scale in scales for step in STEPS]
-                error = _slope(line, steps, magnitude)[1]
-                if error <= CLOSE * magnitude and not _verdict(line, found, magnitude, rounding, steps):
+                error = _slope(curve, steps, magnitude)[1]
+                if error <= CLOSE * magnitude and not _verdict(curve, found, magnitude, rounding, steps):
                     return None
     return problem
 
 
-def _noise(again: Callable[[float, bool], float], scale: float) -> float:
+def _noise(slope: Function, scale: float) -> float:
     """How differently a derivative is rounded at neighbouring points; what is wrong everywhere is no noise."""
     places = [scale * k * 2.0**-12 for k in range(-8, 9)]
-    errors = np.array([again(t, False) - again(t, True) for t in places])
+    errors = np.array([slope(t, False) - slope(t, True) for t in places])
     return 2 * float(np.ptp(errors[np.isfinite(errors)])) if np.any(np.isfinite(errors)) else 0.0
 
 
 def _verdict(
-    line: Callable[[float], float], found: float, magnitude: float, rounding: float, steps: list[float]
+    curve: Curve, found: float, magnitude: float, rounding: float, steps: list[float]
 ) -> tuple[str, str] | None:
-    expected, error, step = _slope(line, steps, magnitude)
+    expected, error, step = _slope(curve, steps, magnitude)
     if not math.isfinite(error):
         return "rough", (
             f"{found:.10g}, and central differences come to nothing there: is it a kink, a jump or the edge of the "
             "domain?"
         )
-    left, right = _sides(line, step, magnitude)
+    left, right = _sides(curve, step, magnitude)
     if left != right:
         return "kink", f"the slope is {left:.6g} to the left and {right:.6g} to the right"
     if not abs(found - expected) <= CLOSE * abs(expected) + rounding + 4 * error:
@@ -331,14 +327,14 @@ def _verdict(
     return None
 
 
-def _slope(line: Callable[[float], float], steps: Sequence[float], magnitude: float) -> tuple[float, float, float]:
-    """The derivative of `line` at 0, how far it may be off, and the step: central differences extrapolated to step 0.
+def _slope(curve: Curve, steps: Sequence[float], magnitude: float) -> tuple[float, float, float]:
+    """The derivative of `curve` at 0, how far it may be off, and the step: central differences extrapolated to step 0.
 
     The error is infinite where the differences do not settle down to USABLE, relative to `magnitude`.
     """
     best, best_error, best_step = math.nan, math.inf, math.nan
     for step in steps:
-        values = [line(k * step) for k in (1, -1, 2, -2, 4, -4)]
+        values = [curve(k * step) for k in (1, -1, 2, -2, 4, -4)]
         near, middle, far = ((values[i] - values[i + 1]) / (2 * k * step) for i, k in ((0, 1), (2, 2), (4, 4)))
         once, before = (4 * near - middle) / 3, (4 * middle - far) / 3
         twice = (16 * once - before) / 15
@@ -351,17 +347,17 @@ def _slope(line: Callable[[float], float], steps: Sequence[float], magnitude: fl
     return best, best_error, best_step
 
 
-def _sides(line: Callable[[float], float], step: float, magnitude: float) -> tuple[float, float]:
-    """The slopes of `line` to the left and to the right of 0 if they plainly differ, else zeros.
+def _sides(curve: Curve, step: float, magnitude: float) -> tuple[float, float]:
+    """The slopes of `curve` to the left and to the right of 0 if they plainly differ, else zeros.
 
-    They differ also where the line bends sharply; but then they come closer with a smaller step, and at a kink they do
+    They differ also where the curve bends sharply; but then they come closer with a smaller step, and at a kink they do
     not.
     """
     gaps = []
     for h in (step, step / 32):
         slopes, errors = [], 0.0
         for side in (-h, h):
-            values = [line(k * side) for k in (0, 1, 2, 4)]
+            values = [curve(k * side) for k in (0, 1, 2, 4)]
             near, middle, far = ((values[i] - values[0]) / (k * side) for i, k in ((1, 1), (2, 2), (3, 4)))
             once, before = 2 * near - middle, 2 * middle - far
             slopes.append((4 * once - before) / 3)
@@ -425,10 +421,6 @@ def source(value: Any) -> str:
     """What to paste to have the value again."""
     if not isinstance(value, (np.ndarray, np.generic)):
         return repr(value)
-    text = np.array2string(np.asarray(value), separator=", ", threshold=100, floatmode="unique").replace("\n", " ")
-    while "  " in text:
-        text = text.replace("  ", " ")
-    implied = value.size and value.dtype in (np.float64, np.int64, np.bool_)
-    if not value.size:
-        text = f"np.zeros({value.shape}"
-    return f"{text if not value.size else f'np.array({text}'}{'' if implied else f', np.{value.dtype.name}'})"
+    text = " ".join(np.array2string(np.asarray(value), separator=", ", threshold=100, floatmode="unique").split())
+    dtype = "" if value.size and value.dtype in (np.float64, np.int64, np.bool_) else f", np.{value.dtype.name}"
+    return f"np.array({text}{dtype})" if value.size else f"np.zeros({value.shape}{dtype})"

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import DTypeLike
 
-from minigrad.tensor import Array
+from minigrad.engine import Array
 from minigrad.testing.check import source
 from minigrad.testing.strategies import broadcastable, indices
 
 LARGEST, MOST, DEEPEST = 50, 48, 4  # numbers, elements and axes in a program
-APART = 0.05  # numbers that max and min compare are at least so far apart: no kink is near
+KINK_MARGIN = 0.05  # numbers that max and min compare are at least so far apart: no kink is near
 
 
 class Spelling(NamedTuple):
@@ -58,11 +58,7 @@ TWO_OPERANDS = [
 ]
 PRODUCT = Spelling("{0} @ {1}", "np.sum({0}[..., :, None] * {1}, axis=-2)")
 # Where an operation has a kink: where this is zero.
-KINKS = {
-    ONE_OPERAND[-2]: "{0} - 0.5",
-    ONE_OPERAND[-1]: "{0} - 0.25",
-    **dict.fromkeys(TWO_OPERANDS[-2:], "{0} - {1}"),
-}
+KINKS = {ONE_OPERAND[-2]: "{0} - 0.5", ONE_OPERAND[-1]: "{0} - 0.25", **dict.fromkeys(TWO_OPERANDS[-2:], "{0} - {1}")}
 
 
 class Program:
@@ -194,7 +190,7 @@ def _value(line: Line, values: list[Array]) -> Array | None:
         except ValueError:  # the shapes do not fit
             return None
         moderate = value.size <= MOST and value.ndim <= DEEPEST and np.all(np.abs(value) <= LARGEST)
-        return value if moderate and np.all(np.abs(run(_kink(line.spelling, a.shape))) > APART) else None
+        return value if moderate and np.all(np.abs(run(_kink(line.spelling, a.shape))) > KINK_MARGIN) else None
 
 
 def _kink(spelling: Spelling, shape: tuple[int, ...]) -> str:

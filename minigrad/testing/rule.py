@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Array, Tensor, name_of, vjps
-from minigrad.testing.check import check_grads, read_only, source
-from minigrad.transforms import vjp
+from minigrad.engine import Tensor, name_of, vjps
+from minigrad.testing.check import Derivative, check_grads, is_floating, read_only, source
 
 
 def assert_rule(
@@ -44,18 +44,19 @@ def assert_rule(
             "@minigrad.primitive(lambda g, ans, x: ...), or test a composition with check_grads."
         )
     arrays = [np.asarray(a) if isinstance(a, float) else a for a in args]
-    if not any(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in arrays):
+    if not any(map(is_floating, arrays)):
         raise TypeError("assert_rule needs arguments to test the rule at, a floating array at least")
-    tries = itertools.chain([arrays], _others(function, arrays, elementwise, kwargs))
+    called = functools.partial(function, **kwargs)
+    tries = itertools.chain([arrays], _others(called, arrays, elementwise))
     for variant in tries:
-        single = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in variant]
+        single = [a.astype(np.float32) if is_floating(a) else a for a in variant]
         for given in (variant, single):
             try:
-                if given is single:
-                    _check_single(function, given, kwargs)
-                check_call(lambda *xs: function(*xs, **kwargs), given, order if given is variant else 1)
+                if given is single and (dtype := np.asarray(called(*given)).dtype) != np.float32:
+                    raise AssertionError(f"it returns {dtype} for float32: are its constants Python numbers?")
+                check_call(called, given, order if given is variant else 1)
                 if given is arrays:  # where the function is linear, only this runs what its rules record
-                    check_grads(lambda *xs: np.square(function(*xs, **kwargs)), given, order)
+                    check_grads(lambda *xs: np.square(called(*xs)), given, order)
             except (AssertionError, ValueError, IndexError, NotImplementedError) as error:
                 call = ", ".join([*map(source, given), *(f"{key}={value!r}" for key, value in kwargs.items())])
                 raise AssertionError(f"{name_of(function)}({call}): {error}") from (
@@ -70,7 +71,7 @@ def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, ro
     """
     __tracebackhide__ = True
     arrays = [read_only(a) if isinstance(a, np.ndarray) else a for a in args]
-    floating = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    floating = [i for i, a in enumerate(arrays) if is_floating(a)]
     expected = np.asarray(function(*arrays))
     tensors: list[Any] = [Tensor(a, requires_grad=True) if i in floating else a for i, a in enumerate(arrays)]
     answer = function(*tensors)
@@ -90,11 +91,7 @@ def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, ro
     else:
         weights = np.zeros(answer.shape, answer.dtype)
     check_grads(function, args, order)
-    floats = [arrays[i] for i in floating]
-    places = dict(zip(floating, range(len(floating)), strict=True))
-    _, pullback = vjp(
-        lambda *xs: function(*[xs[places[i]] if i in places else a for i, a in enumerate(arrays)]), *floats
-    )
+    pullback = Derivative(function, 1, arrays, floating).pullback(arrays)
     for i, gradient in zip(floating, pullback(weights), strict=True):
         found = tensors[i].grad
         found = np.zeros_like(gradient) if found is None else found  # None: nothing depends on it
@@ -103,19 +100,10 @@ def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, ro
             raise AssertionError(f"the gradient of argument {i} is {found.dtype}, and it is {arrays[i].dtype}")
 
 
-def _check_single(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> None:
-    __tracebackhide__ = True
-    answer = np.asarray(function(*args, **kwargs))
-    if answer.dtype != np.float32:
-        raise AssertionError(f"it returns {answer.dtype} for float32: are its constants Python numbers?")
-
-
-def _others(
-    function: Callable[..., Any], args: list[Any], elementwise: bool | None, kwargs: dict[str, Any]
-) -> Iterator[list[Any]]:
+def _others(function: Callable[..., Any], args: list[Any], elementwise: bool | None) -> Iterator[list[Any]]:
     """More arguments, made of the same numbers: with axes of length 1, left out and empty; and single numbers."""
     arrays = [a for a in args if isinstance(a, np.ndarray)]
-    if elementwise or (elementwise is None and _works_by_element(function, args, kwargs)):
+    if elementwise or (elementwise is None and _works_by_element(function, args)):
         numbers = [np.ravel(a) for a in np.broadcast_arrays(*arrays)]
         for shapes in [((), ()), ((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)), ((1, 0), (3, 1))]:
             for turned in (shapes, shapes[::-1]):
@@ -123,33 +111,29 @@ def _others(
         return
     lengths = sorted({n for a in arrays for n in a.shape})
     variants = [[np.asarray(a[(0,) * a.ndim]) if a.size else a for a in arrays]]
-    variants += [[_cut(a, n, slice(length)) for a in arrays] for n in lengths for length in (0, 1)]
+    for n, part in itertools.product(lengths, (slice(0), slice(1))):  # of every axis of length n, this part
+        variants.append([a[tuple(part if m == n else slice(None) for m in a.shape)] for a in arrays])
     for variant in (_replaced(args, variant) for variant in variants):
         try:
-            answer = function(*variant, **kwargs)
+            answer = function(*variant)
         except Exception:  # it does not take them
             continue
         if np.all(np.isfinite(answer)):
             yield variant
 
 
-def _works_by_element(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
+def _works_by_element(function: Callable[..., Any], args: list[Any]) -> bool:
     """Whether every element of the answer is made of the elements in its place: not of a sum, nor a neighbour."""
     arrays = [a for a in args if isinstance(a, np.ndarray)]
     try:
         full = [np.resize(a, (2, *a.shape)) for a in np.broadcast_arrays(*arrays)]  # two of each, if there is only one
-        answer = np.asarray(function(*_replaced(args, full), **kwargs))
+        answer = np.asarray(function(*_replaced(args, full)))
         if answer.shape != full[0].shape:
             return False
-        alone = [function(*_replaced(args, (a[i] for a in full)), **kwargs) for i in np.ndindex(answer.shape)]
+        alone = [function(*_replaced(args, (a[i] for a in full))) for i in np.ndindex(answer.shape)]
         return np.allclose(answer.ravel(), np.ravel(alone), rtol=1e-12, atol=0, equal_nan=True)
     except Exception:  # it does not take single numbers
         return False
-
-
-def _cut(a: Array, n: int, part: slice) -> Array:
-    """An array with a part of every axis of length `n`."""
-    return a[tuple(part if length == n else slice(None) for length in a.shape)]
 
 
 def _replaced(args: list[Any], arrays: Iterable[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import DTypeLike
 
-from minigrad.tensor import Array, Tensor, vjps
+from minigrad.engine import Array, Tensor, vjps
 
 Shape: TypeAlias = tuple[int, ...]
 Domain: TypeAlias = tuple[tuple[float, float], ...]  # intervals: between them lie the kinks, jumps and poles

@@ -7,18 +7,6 @@ from minigrad.training.history import History, Training
 from minigrad.training.progress import Bar, Lines, Silent, bar_class
 
 __all__ = [
-    "Bar",
-    "Checkpoint",
-    "EarlyStopping",
-    "History",
-    "Lines",
-    "Metric",
-    "Metrics",
-    "Silent",
-    "Training",
-    "accuracy",
-    "bar_class",
-    "evaluate",
-    "fit",
-    "predict",
-]
+    "Bar", "Checkpoint", "EarlyStopping", "History", "Lines", "Metric", "Metrics", "Silent", "Training",
+    "accuracy", "bar_class", "evaluate", "fit", "predict",
+]  # fmt: skip

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.engine import Array
 from minigrad.files import load_arrays, save_arrays
 from minigrad.nn.state import load_state_dict, state_dict
-from minigrad.optim import at_least_one
-from minigrad.tensor import Array
+from minigrad.optim.checks import at_least_one
 from minigrad.training.history import Training
 from minigrad.trees import named
 

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minigrad.engine import Array
 from minigrad.nn.state import parameters
 from minigrad.optim import Optimizer
-from minigrad.tensor import Array
 
 Metric: TypeAlias = Callable[[Array, Array], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Iterable[Metric]
@@ -20,16 +20,14 @@ def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: An
     """Raise for what would fail later, or train nothing."""
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ValueError(f"got epochs={epochs!r}; wanted an integer of at least 0.")
-    _check(
-        model=(model, callable(model), "a module, or any function of x"),
-        loss=(loss, callable(loss), "a function (prediction, y) that gives one number, such as nn.mse_loss"),
-        optimizer=(optimizer, isinstance(optimizer, Optimizer), "an optimizer, such as optim.Adam(model.parameters())"),
-        schedule=(
-            schedule,
-            schedule is None or callable(schedule),
-            "a function from the number of steps done to the learning rate; one that is constant goes to the optimizer",
-        ),
+    _check("model", model, callable(model), "a module, or any function of x")
+    _check("loss", loss, callable(loss), "a function (prediction, y) that gives one number, such as nn.mse_loss")
+    its_form = "an optimizer, such as optim.Adam(model.parameters())"
+    _check("optimizer", optimizer, isinstance(optimizer, Optimizer), its_form)
+    its_form = (
+        "a function from the number of steps done to the learning rate; one that is constant goes to the optimizer"
     )
+    _check("schedule", schedule, schedule is None or callable(schedule), its_form)
     ours = parameters(model)  # none in a plain function, which does not show those that it uses
     if ours and set(ours).isdisjoint(parameters(optimizer)):
         raise ValueError(
@@ -38,18 +36,17 @@ def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: An
         )
 
 
-def _check(**arguments: tuple[Any, bool, str]) -> None:
-    """Raise TypeError for the first wrong argument; each is a value, whether it is right, and what was wanted."""
-    for name, (value, right, wanted) in arguments.items():
-        if not right:
-            raise TypeError(f"got {name}={textwrap.shorten(repr(value), 80, placeholder='...')}; wanted {wanted}.")
+def _check(name: str, value: Any, right: bool, wanted: str) -> None:
+    """Raise TypeError for an argument that is not right."""
+    if not right:
+        raise TypeError(f"got {name}={textwrap.shorten(repr(value), 80, placeholder='...')}; wanted {wanted}.")
 
 
 def functions_in(name: str, values: Any, wanted: str) -> list[Any]:
     """The functions of a list, or of anything else that a `for` loop takes, as a list."""
     listed = isinstance(values, Iterable) and not callable(values)
     functions = list(values) if listed else []
-    _check(**{name: (values, listed and all(map(callable, functions)), wanted)})
+    _check(name, values, listed and all(map(callable, functions)), wanted)
     return functions
 
 
@@ -69,7 +66,7 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
 def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Array, Array]:
     """The samples and targets of a pair, as arrays of one length."""
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
-    _check(**{name: (data, is_pair, "a pair of arrays (x, y)")})
+    _check(name, data, is_pair, "a pair of arrays (x, y)")
     x, y = map(np.asarray, data)
     samples, targets = (len(array) if array.ndim else 0 for array in (x, y))
     if samples != targets or not samples:

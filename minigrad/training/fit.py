@@ -21,10 +21,10 @@ import numpy as np
 
 from minigrad.compiler import compile as compiled
 from minigrad.data import batches
+from minigrad.engine import Array, Tensor, no_grad, numbers_of
 from minigrad.nn.module import in_mode
 from minigrad.nn.state import named_parameters
 from minigrad.optim import Optimizer, Schedule
-from minigrad.tensor import Array, Tensor, no_grad, numbers_of
 from minigrad.training.callbacks import Checkpoint, started
 from minigrad.training.checks import Metrics, check_parts, functions_in, named_metrics, samples_in
 from minigrad.training.history import History, Training

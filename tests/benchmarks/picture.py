@@ -11,6 +11,7 @@ from .networks import NETWORKS
 GREY = "#999999"
 COLOURS = {  # a library has a hue, and what it compiles the darker one
     "NumPy": "#000000",
+    "NumPy, no page faults": "#333333",
     "NumPy, out=": "#666666",
     "minigrad": "#F4A582",
     "minigrad compiled": "#D55E00",

@@ -9,7 +9,7 @@ from profiles import scale
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compiler import Program
+from minigrad.compiler import Specialization
 
 DIGITS = Path(__file__).parents[2] / "demos" / "data" / "mnist_5k.npz"
 COMPILED = Path(__file__).parents[2] / "demos" / "compiled.py"
@@ -91,8 +91,8 @@ def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_pat
         np.savez(tmp_path / "some.npz", **{name: x.reshape(-1, 28, 28) for name, x in pixels.items()}, **labels)
         options["data"] = tmp_path / "some.npz"
     expected = demo(name).main(**options)
-    made, trace = [], Program.trace_once
-    monkeypatch.setattr(Program, "trace_once", lambda self, flat: (made.append(self), trace(self, flat))[1])
+    made, trace = [], Specialization.trace_once
+    monkeypatch.setattr(Specialization, "trace_once", lambda self, flat: (made.append(self), trace(self, flat))[1])
     grad, compiled = mg.grad, {}
     once = lambda f: compiled.setdefault(f, mg.compile(f))
     monkeypatch.setattr(mg, "fit", functools.partial(mg.fit, compile=True))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.nn.module import load_state_dict, named_parameters, state_dict
+from minigrad.nn.state import load_state_dict, named_parameters, state_dict
 
 
 def tensor(*shape: int, requires_grad: bool = True) -> mg.Tensor:

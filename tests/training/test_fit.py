@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.compiler import Program
-from minigrad.trace import TraceError
+from minigrad.compiler import Specialization
+from minigrad.compiler.trace import TraceError
 from minigrad.training import Training
 
 # ------------------------------------------------------------------------------------------------- the loop
@@ -93,8 +93,10 @@ def test_a_compiled_training_is_the_eager_one_but_for_rounding(name, dropout, ba
 
 
 def test_a_compiled_training_makes_a_program_for_each_size_of_batch(monkeypatch):
-    sizes, trace = [], Program.trace_once
-    monkeypatch.setattr(Program, "trace_once", lambda self, flat: (sizes.append(len(flat[0])), trace(self, flat))[1])
+    sizes, trace = [], Specialization.trace_once
+    monkeypatch.setattr(
+        Specialization, "trace_once", lambda self, flat: (sizes.append(len(flat[0])), trace(self, flat))[1]
+    )
     model = network()[:2]
     loss = lambda prediction, y: nn.mse_loss(prediction.mean(axis=1, keepdims=True), y)
     fit(model, sgd(model), loss, epochs=5, compile=True)
@@ -214,9 +216,9 @@ def test_every_module_gets_its_mode_back(fails):
 
 def test_the_schedule_gives_the_rate_of_every_step():
     class Rates(optim.SGD):
-        def update(self, *args: Any, **memory: Any) -> None:
+        def update(self, *args: Any) -> Any:
             rates.append(self.lr)
-            super().update(*args, **memory)
+            return super().update(*args)
 
     asked: list[int] = []
     rates: list[float] = []

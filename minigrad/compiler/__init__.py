@@ -1,16 +1,17 @@
 """Compile: a function of Tensors as the straight-line NumPy program that an expert would have written by hand.
 
-    scope       what the function finds outside of itself, and whether that has changed (`minigrad.scope`)
-    trace       run the function once, and its backward pass with it; everything is recorded (`minigrad.trace`)
-    graph       the calls, sorted as they were made: constants folded, common calls shared, identities applied, and
-                nothing in it that nothing depends on (`minigrad.graph`)
-    plan        which calls are done together in blocks, and which memory every answer goes into (`minigrad.plan`)
-    source      the program as Python source, a call a line (`minigrad.source`)
-    Program     the source at work, for one signature: shapes, dtypes, values of arguments that are no arrays
-    Compiled    what the user holds: it looks up the program for the arguments, or traces anew
+    scope            what the function finds outside of itself, and whether that has changed
+    trace            runs the function once, and its backward pass with it; everything is recorded
+    graph            the recorded calls that are needed: constants folded, equal calls shared, identities applied
+    plan             which calls are done together in blocks, and which memory every answer goes into
+    source           the program as Python source, a call a line
+    export           the program as a module that needs NumPy alone
+    Specialization   the program for one signature: shapes, dtypes, values of arguments that are no arrays
+    Compiled         what the user holds: it looks up the program for the arguments, or traces anew
 
-A compiled call is one call in the graph of whoever uses it. Its program knows the way back; for higher derivatives, and
-where a nan may have come from a branch that was not chosen, the function itself is run again (`tensor.replayed`).
+A compiled call is one call in the graph of whoever uses it. Its program computes first derivatives. For higher ones,
+and where a nan may have come from a branch that was not chosen, the function itself is run again; see
+`transforms.Recomputation`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import enum
 import functools
 import inspect
 import itertools
-import math
 import operator
 import os
 import warnings
@@ -30,51 +30,39 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import export
-from minigrad.graph import Graph
+from minigrad.compiler import export
+from minigrad.compiler.graph import Graph
+from minigrad.compiler.scope import CONSTANTS, Scope
+from minigrad.compiler.source import ProgramValues, source_of
+from minigrad.compiler.trace import Trace, TraceError, copy_of, same_numbers
+
+from minigrad.engine import (  # isort: skip
+    Array, Function, Tensor, array_of, arrays_in, as_tensor, backpropagate, is_recording, mode, name_of, on,
+    quietly, recording, time_of,
+)  # fmt: skip
 from minigrad.nn.module import Module
-from minigrad.scope import CONSTANTS, Scope
-from minigrad.source import Parts, source_of
-from minigrad.tensor import (
-    Array,
-    Cleared,
-    Function,
-    Tensor,
-    as_tensor,
-    backpropagate,
-    has_nan,
-    is_recording,
-    name_of,
-    observed,
-    quietly,
-    recorded,
-    recording,
-    replayed,
-)
-from minigrad.trace import Trace, TraceError, apart, copy_of, drawing_again, numbers, same_numbers
+from minigrad.sample import Samples
+from minigrad.transforms import Answer, Recomputation, recomputable, split
 from minigrad.trees import flatten, named
 
 # ----------------------------------------------------------------------------------------------------- the program
 
 
-class Answer:
-    """What a function returns: its leaves, and the one Tensor that stands for those of them that are tracked."""
+class Eager(Answer):
+    """What the function itself returns for some leaves of its arguments."""
 
     def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function) -> None:
         self.arguments = args, kwargs = rebuild(flat)
         answer = f(*args, **kwargs)
         self.alone = isinstance(answer, Tensor)
-        self.leaves, self.rebuild = flatten(answer)
-        self.tracked = [k for k, x in enumerate(self.leaves) if isinstance(x, Tensor) and x._requires_grad]
-        some = [self.leaves[k] for k in self.tracked]
-        self.total: Any = some[0] if len(some) == 1 else np.concatenate(list(map(np.ravel, some))) if some else None
+        super().__init__(answer)
 
 
-class Program:
+class Specialization:
     """A function at work for one signature of its arguments, of which `flat` are the leaves."""
 
     def __init__(self, f: Function, flat: Sequence[Any], rebuild: Function, threads: int) -> None:
-        self.f, self.rebuild, self.unit = f, rebuild, False
+        self.f, self.rebuild, self.seed_is_one = f, rebuild, False
         self.pool: list[Any] = []  # workspaces that nobody uses
         self.positions = [i for i, x in enumerate(flat) if isinstance(x, ARRAYS)]
         self.tensors = [k for k, i in enumerate(self.positions) if isinstance(flat[i], Tensor)]
@@ -84,35 +72,37 @@ class Program:
         self.scope = Scope({"" if isinstance(f, FunctionType) else "model": f, **others})
         trace, variables, answer = self.trace(flat)
         wrong = list(trace.wrong)
-        seeds, slopes = self.walk(trace, answer.total)
+        seeds, slopes = self.backward_pass(trace, answer.total)
         self.chooses = trace.chose
-        self.silent = bool(wrong) or self.scope.silent  # as eager walks back are, and functions that ask for it
-        self.doubtful = trace.chose and bool(wrong)  # whether a nan may have come from what was not chosen
+        # Walks back warn of no nan and inf, and neither does code that asks NumPy not to.
+        self.silent = bool(wrong) or self.scope.silent
+        self.may_need_masks = trace.chose and bool(wrong)  # whether a nan may have come from what was not chosen
         self.keep(answer, trace)
 
         graph = Graph(trace)
         graph.add([*variables, *seeds])
         outputs = graph.add([*([answer.total] if self.tracked else []), *(answer.leaves[k] for k in self.others)])
-        doubts = graph.add(wrong) if self.doubtful else []
-        self.doubts = len(doubts)
+        nan_flags = graph.add(wrong) if self.may_need_masks else []
+        self.nan_flags = len(nan_flags)
         draws, gradients = graph.add(trace.draws), dict(zip(slopes, graph.add(slopes.values()), strict=True))
         self.closed = [tensor for tensor in graph.inputs if tensor not in {*variables, *seeds}]
         self.watched = list({**dict.fromkeys(self.closed), **dict.fromkeys(self.scope.tensors)})
-        self.requires_grad = [tensor._requires_grad for tensor in self.watched]
-        plain = self.scope.plain or trace.mixed  # whether arrays may have been used by plain NumPy, too
-        arrays = [array for _, array in self.scope.arrays] if plain else self.scope.unmet(trace.met())
-        self.frozen = [(x, copy_of(x)) for x in [*arrays, *(tensor._data for tensor in trace.frozen)]]
+        self.requires_grad = [tensor.requires_grad for tensor in self.watched]
+        if self.scope.reads_numbers or trace.saw_derived_arrays:  # plain NumPy may have used any of the arrays
+            arrays = [array for _, array in self.scope.arrays]
+        else:
+            arrays = self.scope.arrays_without(trace.arrays_read())
+        self.frozen = [(x, copy_of(x)) for x in [*arrays, *map(array_of, trace.frozen)]]
         self.from_flat = [i for i, x in zip(self.positions, variables, strict=True) if x in gradients]
         self.from_closed = [tensor for tensor in self.closed if tensor in gradients]
         targets = [x for x in (*variables, *self.closed) if x in gradients]
-        self.inside = bool(self.from_flat) or any(x.function for x in self.from_closed)  # a larger graph, maybe
-        forward = graph.needed([*outputs, *doubts, *draws])
+        forward = graph.needed([*outputs, *nan_flags, *draws])
         before = set(forward)
-        self.parts = Parts(
+        self.values = ProgramValues(
             inputs=[graph.values[x] for x in (*variables, *self.closed)],
             names=[*words, *map(self.scope.name_of, self.closed)],
             forward=forward,
-            outputs=[*outputs, *doubts],
+            outputs=[*outputs, *nan_flags],
             draws=draws,
             seeds=[graph.values[seed] for seed in seeds],
             backward=[value for value in graph.needed(gradients.values()) if value not in before],
@@ -120,21 +110,20 @@ class Program:
             targets=[graph.values[x] for x in targets],
         )
         name = getattr(f, "__name__", "program")
-        self.source, self.given, self.names = source_of(name, self.parts, len(words), threads)
-        self.by_others = any(map(callable, self.given.values()))  # whether it calls functions that are not NumPy's
+        self.source, self.given, self.names = source_of(name, self.values, len(words), threads)
         namespace = dict(self.given)
         exec(builtins.compile(self.source, f"<{name}>", "exec"), namespace)
         self.workspace, self.forward = namespace["workspace"], namespace["forward"]
         self.backward: Any = namespace.get("backward")  # or None, where nothing is tracked
 
-    def trace(self, flat: Sequence[Any], again: bool = True) -> tuple[Trace, list[Tensor], Answer]:
-        """Run the function, once more if it has filled in what it keeps for later; it may change nothing else."""
+    def trace(self, flat: Sequence[Any], once_more: bool = True) -> tuple[Trace, list[Tensor], Eager]:
+        """Run the function; once more if it changes what it finds, as one that fills a cache does the first time."""
         copies = self.scope.numbers()
         trace, variables, answer = self.trace_once(flat)
         changed = self.scope.changed() or self.scope.written(copies)
-        if changed and again and not any(map(trace.belongs, self.scope.now())):
+        if changed and once_more and not any(map(trace.belongs, self.scope.now())):
             self.scope.remember()
-            return self.trace(flat, again=False)
+            return self.trace(flat, once_more=False)
         if changed:
             raise TraceError(
                 f"{name_of(self.f)} changes {changed}, which a program would not do again: return what is to change, "
@@ -142,7 +131,7 @@ class Program:
             )
         return trace, variables, answer
 
-    def trace_once(self, flat: Sequence[Any]) -> tuple[Trace, list[Tensor], Answer]:
+    def trace_once(self, flat: Sequence[Any]) -> tuple[Trace, list[Tensor], Eager]:
         """Run the function on Tensors that stand for the arrays among its arguments."""
         if iterators := self.scope.iterators:
             raise TraceError(
@@ -153,9 +142,9 @@ class Program:
         filled = list(flat)
         for i in self.positions:
             is_tensor = isinstance(flat[i], Tensor)
-            filled[i] = trace.variable(numbers(flat[i]), is_tensor and flat[i]._requires_grad, not is_tensor)
-        with trace, observed(trace), np.errstate(all="ignore"):
-            answer = Answer(self.f, filled, self.rebuild)
+            filled[i] = trace.variable(arrays_in(flat[i]), is_tensor and flat[i].requires_grad, not is_tensor)
+        with trace, on(trace):
+            answer = quietly(Eager, self.f, filled, self.rebuild)
         left, _ = flatten(answer.arguments, whole=(Module,))
         if len(left) != len(filled) or not all(map(operator.is_, left, filled)):
             raise TraceError(
@@ -164,7 +153,7 @@ class Program:
             )
         return trace, [filled[i] for i in self.positions], answer
 
-    def keep(self, answer: Answer, trace: Trace) -> None:
+    def keep(self, answer: Eager, trace: Trace) -> None:
         """Remember what is needed to put the answer together from what the program computes."""
         for x in answer.leaves:
             if not isinstance(x, (*CONSTANTS, *ARRAYS, *LASTING)) and id(x) not in self.scope.seen:
@@ -177,37 +166,37 @@ class Program:
         self.copied = [k for k, is_made in enumerate(made) if is_made]  # of arrays that are always the same
         self.build, self.tracked = answer.rebuild, answer.tracked
         self.alone = answer.alone and bool(answer.tracked)
-        self.kinds = [(answer.leaves[k].shape, answer.leaves[k].dtype) for k in self.tracked]
+        self.kinds = answer.kinds
         self.others = [k for k, x in enumerate(answer.leaves) if isinstance(x, Tensor) and k not in self.tracked]
         self.are_arrays = [answer.leaves[k] in trace.arrays for k in self.others]
 
-    def walk(self, trace: Trace, root: Tensor | None) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
-        """The way back: the gradient of the root, unless that is 1, and those of all inputs and parameters."""
+    def backward_pass(self, trace: Trace, root: Tensor | None) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
+        """Trace the backward pass: the gradient of the root, unless it is taken for 1, and those of all inputs."""
         if root is None:
             return [], {}
         found, stack = {root: None}, [root]
         while stack:
             node = stack.pop()
             for x in () if trace.is_input(node) else node.args or ():
-                if isinstance(x, Tensor) and x._requires_grad and x not in found:
+                if isinstance(x, Tensor) and x.requires_grad and x not in found:
                     found[x] = None
                     stack.append(x)
         targets = list(filter(trace.is_input, found))
         if not targets:
             return [], {}
-        # The gradient of a single number is mostly 1; whatever else it is, it can be multiplied in the end, unless what
-        # lies between may be too small for half precision.
-        self.unit = root.shape == () and all(x.dtype.itemsize > 2 for x in found)
+        # The gradient of a single number is mostly 1, and so is a constant of the program; the gradients are multiplied
+        # by any other in the end. In half precision they could underflow before that, so there it is an input.
+        self.seed_is_one = root.shape == () and all(x.dtype.itemsize > 2 for x in found)
         one = np.ones(root.shape, root.dtype)
-        with observed(trace), recording(True), np.errstate(all="ignore"):
-            g = Tensor(one) if self.unit else trace.variable(one, False, True)
-            slopes = backpropagate(root, g, frozenset(targets), record=True)
-        return [] if self.unit else [g], {target: as_tensor(slopes[target]) for target in targets}
+        with on(trace), recording(True), np.errstate(all="ignore"):
+            g = Tensor(one) if self.seed_is_one else trace.variable(one, False, True)
+            slopes = backpropagate(root, g, frozenset(targets), recorded=True)
+        return [] if self.seed_is_one else [g], {target: as_tensor(slopes[target]) for target in targets}
 
-    def equals(self, other: Program) -> bool:
+    def equals(self, other: Specialization) -> bool:
         """Whether it is the same program, with the same constants and arrays."""
         numbers = [
-            [np.asarray(x) for x in (*p.given.values(), *(t._data for t in p.closed)) if not callable(x)]
+            [np.asarray(x) for x in (*p.given.values(), *map(array_of, p.closed)) if not callable(x)]
             for p in (self, other)
         ]
         return self.source == other.source and all(map(same_numbers, *numbers))
@@ -215,7 +204,7 @@ class Program:
     def fits(self) -> bool:
         """Whether it is right as things are: what the function closes over, and which parameters are frozen."""
         return (
-            self.requires_grad == [tensor._requires_grad for tensor in self.watched]
+            self.requires_grad == [tensor.requires_grad for tensor in self.watched]
             and not (self.frozen and not all(itertools.starmap(same_numbers, self.frozen)))
             and not self.scope.changed()
         )
@@ -227,119 +216,81 @@ class Program:
             buffers = self.workspace()
         arrays = [flat[i] for i in self.positions]
         for i in self.tensors:
-            arrays[i] = arrays[i]._data
-        arrays += [tensor._data for tensor in self.closed]
+            arrays[i] = array_of(arrays[i])
+        arrays += map(array_of, self.closed)
         outputs, draws, saved = (
-            self.quiet(self.forward, buffers, *arrays) if self.silent else self.forward(buffers, *arrays)
+            quietly(self.forward, buffers, *arrays) if self.silent else self.forward(buffers, *arrays)
         )
-        run = Run(self, flat, draws, buffers, saved)
-        if self.doubtful and any(outputs[-self.doubts :]):
+        run = Execution(self, flat, draws, buffers, saved)
+        if self.may_need_masks and any(outputs[-self.nan_flags :]):
             answer = run.eager()
             return answer.rebuild(answer.leaves)  # with masks, where a branch was not chosen
         leaves = list(self.leaves)
         if self.tracked:
-            args = [*[flat[i] for i in self.from_flat], *self.from_closed]
-            total = recorded(replayed, args, {"run": run}, np.asarray(outputs[0]))
-            run.time = total._time
+            run.inputs = [*[flat[i] for i in self.from_flat], *self.from_closed]
+            total = recomputable(run, np.asarray(outputs[0]))
+            run.time = time_of(total)
             if self.alone:
                 return total
-            for k, part in zip(self.tracked, [total] if len(self.tracked) == 1 else self.split(total), strict=True):
+            for k, part in zip(self.tracked, split(total, self.kinds), strict=True):
                 leaves[k] = part
         for k in self.copied:
             leaves[k] = np.array(leaves[k])
-        rest = outputs[bool(self.tracked) : len(outputs) - self.doubts]
+        rest = outputs[bool(self.tracked) : len(outputs) - self.nan_flags]
         for k, output, is_array in zip(self.others, rest, self.are_arrays, strict=True):
             leaves[k] = output if is_array else Tensor(output)
         return self.build(leaves)
-
-    def quiet(self, function: Function, *args: Any) -> Any:
-        """Run a part of the program without warnings of nan and inf."""
-        if not self.by_others:
-            return quietly(function, *args)
-        with np.errstate(all="ignore"):
-            return function(*args)
-
-    def split(self, total: Tensor) -> list[Tensor]:
-        """The outputs that were joined."""
-        parts, start = [], 0
-        for shape, dtype in self.kinds:
-            end = start + math.prod(shape)
-            parts.append(total[start:end].reshape(shape).astype(dtype))
-            start = end
-        return parts
 
     def release(self, buffers: Any) -> None:
         if len(self.pool) < MOST_IDLE:
             self.pool.append(buffers)
 
 
-class Run:
+class Execution(Recomputation):
     """One run of a program: the way back through it, once, and what is needed to run the function itself."""
 
-    __slots__ = ("buffers", "draws", "flat", "program", "saved", "time")
+    __slots__ = ("buffers", "draws", "flat", "inputs", "program", "saved", "time")
 
-    def __init__(self, program: Program, flat: Sequence[Any], draws: Any, buffers: Any, saved: Any) -> None:
+    exact = False  # programs round otherwise
+
+    def __init__(self, program: Specialization, flat: Sequence[Any], draws: Any, buffers: Any, saved: Any) -> None:
         self.program, self.flat, self.draws, self.buffers, self.saved = program, flat, draws, buffers, saved
         self.time = 0  # of the answer
 
     def __del__(self) -> None:
-        if self.saved is not None:
+        if getattr(self, "saved", None) is not None:  # nor was it interrupted while it was made
             self.program.release(self.buffers)
 
     @property
-    def chooses(self) -> bool:
+    def may_choose(self) -> bool:  # type: ignore[override]
         return self.program.chooses
 
-    def eager(self, *tensors: Tensor) -> Answer:
-        """What the function itself gives, with the same random numbers; with other tensors among its arguments."""
-        flat = list(self.flat)
-        for i, tensor in zip(self.program.from_flat, tensors, strict=False):  # the rest are those that it closes over
-            flat[i] = tensor
-        with drawing_again(self.draws):
-            return Answer(self.program.f, flat, self.program.rebuild)
+    def eager(self) -> Eager:
+        """What the function itself gives, with the same random numbers."""
+        with on(Samples(self.draws)):
+            return Eager(self.program.f, self.flat, self.program.rebuild)
 
-    def __call__(self, *tensors: Tensor) -> Any:
-        """What is tracked in what the function itself gives for these tensors: one of its own, never an argument."""
-        late = (x for x in self.program.closed if x._time > self.time)
+    def __call__(self) -> Any:
+        """The tracked answers of the function itself, as one Tensor with its history."""
+        late = (x for x in self.program.closed if time_of(x) > self.time)
         if changed := self.program.scope.changed() or next(map(self.program.scope.name_of, late), None):
             raise RuntimeError(
                 f"{changed} has been changed since {name_of(self.program.f)} was called, and to differentiate that "
                 "twice it is run again: take derivatives before the change, or call the function again after it."
             )
-        return np.positive(self.eager(*tensors).total)
+        return np.positive(self.eager().total)
 
-    def pull(self, g: Array) -> list[Array] | None:
+    def gradients(self, g: Array) -> list[Array] | None:
         """The gradients of the tensors of the call, or None where the program does not know them (any more)."""
-        into = [np.empty(target.shape, target.dtype) for target in self.program.parts.targets]
-        if not self.walk(g, into):
+        into = [np.empty(target.shape, target.dtype) for target in self.program.values.targets]
+        if not self.run_backward(g, into):
             return None
-        if self.program.unit and g.item() != 1:
+        if self.program.seed_is_one and g.item() != 1:
             for part in into:
                 part *= g.astype(part.dtype)
         return into
 
-    def deposit(self, answer: Tensor) -> bool:
-        """Add the gradients of the call that gave `answer`, a single number, to those of its tensors, all leaves."""
-        leaves: Any = answer.args
-        if answer._data.size != 1:
-            return False
-        for leaf in leaves:
-            if leaf._time > answer._time or not leaf._requires_grad:
-                return False
-        if self.program.inside and (len({*leaves}) < len(leaves) or any(leaf.function for leaf in leaves)):
-            return False
-        before = [leaf._grad for leaf in leaves]
-        into = [
-            old.array if type(old) is Cleared else np.empty(leaf._data.shape, leaf._data.dtype)
-            for leaf, old in zip(leaves, before, strict=True)
-        ]
-        if not self.walk(None, into) or (self.chooses and any(map(has_nan, into))):
-            return False
-        for leaf, old, array in zip(leaves, before, into, strict=True):
-            leaf._grad = array if old is None or type(old) is Cleared else np.add(old, array, out=old)
-        return True
-
-    def walk(self, g: Array | None, into: list[Array]) -> bool:
+    def run_backward(self, g: Array, into: list[Array]) -> bool:
         """Write the gradients into arrays; only once, since what the forward pass has left is written over."""
         program, saved = self.program, self.saved
         if saved is None:
@@ -347,10 +298,9 @@ class Run:
         self.saved = None
         if not into:
             return True
-        if not program.unit:
-            seed = program.parts.seeds[0]
-            into = [np.ones(seed.shape, seed.dtype) if g is None else g, *into]
-        program.quiet(program.backward, self.buffers, saved, *into)
+        if not program.seed_is_one:
+            into = [g, *into]
+        quietly(program.backward, self.buffers, saved, *into)
         program.release(self.buffers)
         return True
 
@@ -373,10 +323,10 @@ class Compiled:
     def __init__(self, f: Function, threads: int) -> None:
         functools.update_wrapper(self, f, updated=())
         self.f, self.threads = f, threads
-        self.programs: dict[Any, list[Program]] = {}
+        self.programs: dict[Any, list[Specialization]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if apart():  # part of a larger program, or under examination
+        if mode():  # part of a larger program, or under examination
             return self.f(*args, **kwargs)
         key: Any = (is_recording(), *map(signature, args))
         flat: Sequence[Any] = args
@@ -401,7 +351,7 @@ class Compiled:
             raise AttributeError(name)
         return getattr(self.f, name)
 
-    def traced(self, key: Any, flat: Sequence[Any], rebuild: Function) -> Program:
+    def traced(self, key: Any, flat: Sequence[Any], rebuild: Function) -> Specialization:
         """A new program, in place of those that are of no more use."""
         programs = self.programs.setdefault(key, [])
         count = sum(map(len, self.programs.values()))
@@ -412,11 +362,11 @@ class Compiled:
                 "arrays, and batches of one size.",
                 stacklevel=3,
             )
-        program = Program(self.f, flat, rebuild, self.threads)
-        if program.scope.fickle and not program.equals(Program(self.f, flat, rebuild, self.threads)):
+        program = Specialization(self.f, flat, rebuild, self.threads)
+        if program.scope.nondeterministic and not program.equals(Specialization(self.f, flat, rebuild, self.threads)):
             raise TraceError(
                 f"{name_of(self.f)} is another program when it is traced again: it draws random numbers, or reads a "
-                "clock. Say mg.draw(rng.random, shape) for rng.random(shape), with a generator that was made outside "
+                "clock. Say mg.sample(rng.random, shape) for rng.random(shape), with a generator that was made outside "
                 "of it, or give it the numbers as an argument."
             )
         programs[:] = [*programs[-MANY:], program]
@@ -429,7 +379,7 @@ class Compiled:
         """The program that was made last."""
         return self.newest().source
 
-    def newest(self) -> Program:
+    def newest(self) -> Specialization:
         """The program that was made last; a RuntimeError before the first call."""
         programs = [program for group in self.programs.values() for program in group]
         if not programs:
@@ -451,19 +401,9 @@ class Compiled:
             )
         if any(x is not None for x in program.leaves):
             raise ValueError("the program returns constants, too, which a saved one would not: return what it computes")
-        if program.parts.draws:
+        if program.values.draws:
             raise ValueError("a program that draws random numbers is not saved: put random layers in evaluation mode")
-        kinds = [(value.shape, value.dtype) for value in program.parts.inputs[: len(program.positions)]]
-        weights = program.names[len(kinds) :]
-        export.save(
-            path,
-            program.source,
-            program.given,
-            [(name, *kind) for name, kind in zip(program.names, kinds, strict=False)],
-            {name: tensor._data for name, tensor in zip(weights, program.closed, strict=True)},
-            len(program.tracked) + len(program.others),
-            program.silent,
-        )
+        export.save(path, program)
 
 
 LASTING = (type, np.ufunc, np.dtype, slice, range, enum.Enum)  # what may be returned as it is
@@ -485,7 +425,7 @@ def signature(x: Any) -> Any:
     if type(x) is np.ndarray:
         return x.shape, x.dtype
     if type(x) is Tensor:
-        return x._data.shape, x._data.dtype, x._requires_grad
+        return x.shape, x.dtype, x.requires_grad
     if isinstance(x, ARRAYS):
         return x.shape, x.dtype
     if isinstance(x, (*CONSTANTS, slice, range)):
@@ -518,7 +458,7 @@ def compile(f: Function, *, threads: int | None = None) -> Compiled:
     traced anew once it has changed; what installed packages keep to themselves is not, nor context variables and the
     environment. TraceError is raised where `f` looks at numbers, as in `if t > 0`, and where it does what a program
     would not do again: change what it finds or is given, use up an iterator, or draw random numbers by another way than
-    `minigrad.draw`. While it is traced, arrays arrive as Tensors.
+    `minigrad.sample`. While it is traced, arrays arrive as Tensors.
 
     Long chains of functions of elements, on arrays that do not fit the cache, run block by block, on so many `threads`
     (all of the machine, unless given) when that pays. `.source` is the program, `.save(path)` writes it as a module;

@@ -7,73 +7,33 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from minigrad.composites import composite
-from minigrad.rules import join, put
-from minigrad.tensor import Tensor, as_array, as_tensor, call, composites, constant, mapped, plain
+from minigrad.engine import Tensor, as_array, as_tensor, call, composites, constant, looked_at, mapped
+from minigrad.tables import rules
+from minigrad.tables.composites import composite
+from minigrad.tables.rules import put
 
 # --------------------------------------------------------------------------------------------- joined and split
-
-MANY = 32  # each rule of a call is shown all its arguments: the time of a walk grows with the square of their number
 
 
 @composite(np.concatenate)
 def concatenate(arrays, axis=0, dtype=None):
     arrays = [as_array(array) for array in arrays]
     arrays = [np.ravel(array) for array in arrays] if axis is None else arrays
-    if len(arrays) > MANY:
-        common = np.result_type(*[array.dtype for array in arrays])
-        arrays = [array if array.dtype == common else array.astype(common) for array in arrays]
-    while len(arrays) > MANY:
-        arrays = [np.concatenate(arrays[i : i + MANY], axis or 0) for i in range(0, len(arrays), MANY)]
-    answer = call(join, arrays, {"axis": axis or 0})
+    answer = call(rules.concatenate, arrays, {"axis": axis or 0})
     return answer if dtype is None else answer.astype(dtype)
 
 
-@composite(np.stack)
-def stack(arrays, axis=0, dtype=None):
-    return np.concatenate([np.expand_dims(array, axis) for array in arrays], axis, dtype=dtype)
-
-
-@composite(np.split)
-def split(x, indices_or_sections, axis=0):
-    return _pieces(x, np.split(np.arange(x.shape[axis]), plain(indices_or_sections)), axis)
-
-
-@composite(np.array_split)
-def array_split(x, indices_or_sections, axis=0):
-    return _pieces(x, np.array_split(np.arange(x.shape[axis]), plain(indices_or_sections)), axis)
-
-
-def _pieces(x, pieces, axis):
+def _pieces(function, x, sections, axis):
     before = (slice(None),) * normalize_axis_index(axis, x.ndim)
+    pieces = function(np.arange(x.shape[axis]), looked_at(sections))
     indices = [(*before, slice(piece[0], piece[-1] + 1) if piece.size else slice(0)) for piece in pieces]
     return [x[index] for index in indices]
-
-
-@composite(np.vstack)
-def vstack(arrays, *, dtype=None, casting="same_kind"):
-    return np.concatenate([np.atleast_2d(array) for array in arrays], 0, dtype=dtype)
 
 
 @composite(np.hstack)
 def hstack(arrays, *, dtype=None, casting="same_kind"):
     arrays = [np.atleast_1d(array) for array in arrays]
     return np.concatenate(arrays, 0 if arrays and arrays[0].ndim == 1 else 1, dtype=dtype)
-
-
-@composite(np.dstack)
-def dstack(arrays):
-    return np.concatenate([np.atleast_3d(array) for array in arrays], 2)
-
-
-@composite(np.column_stack)
-def column_stack(arrays):
-    return np.concatenate([np.atleast_2d(array).T if np.ndim(array) < 2 else array for array in arrays], 1)
-
-
-@composite(np.append)
-def append(arr, values, axis=None):
-    return np.concatenate([arr, values], axis)
 
 
 @composite(np.block)
@@ -90,23 +50,26 @@ def block(arrays):
 
 
 # fmt: off
-composites[np.hsplit] = lambda x, sections: np.split(x, sections, 0 if x.ndim == 1 else 1)
-composites[np.vsplit] = lambda x, sections: np.split(x, sections, 0)
-composites[np.dsplit] = lambda x, sections: np.split(x, sections, 2)
+composites[np.stack]        = lambda arrays, axis=0, dtype=None: \
+                              np.concatenate([np.expand_dims(x, axis) for x in arrays], axis, dtype=dtype)
+composites[np.vstack]       = lambda arrays, *, dtype=None, casting="same_kind": \
+                              np.concatenate([np.atleast_2d(x) for x in arrays], 0, dtype=dtype)
+composites[np.dstack]       = lambda arrays: np.concatenate([np.atleast_3d(x) for x in arrays], 2)
+composites[np.column_stack] = lambda arrays: \
+                              np.concatenate([np.atleast_2d(x).T if np.ndim(x) < 2 else x for x in arrays], 1)
+composites[np.append]       = lambda arr, values, axis=None: np.concatenate([arr, values], axis)
+
+composites[np.split]        = lambda x, indices_or_sections, axis=0: _pieces(np.split, x, indices_or_sections, axis)
+composites[np.array_split]  = lambda x, indices_or_sections, axis=0: \
+                              _pieces(np.array_split, x, indices_or_sections, axis)
+composites[np.hsplit]       = lambda x, indices_or_sections: np.split(x, indices_or_sections, int(x.ndim > 1))
+composites[np.vsplit]       = lambda x, indices_or_sections: np.split(x, indices_or_sections, 0)
+composites[np.dsplit]       = lambda x, indices_or_sections: np.split(x, indices_or_sections, 2)
 # fmt: on
-
-
-@composite(getattr(np, "unstack", None))
-def unstack(x, /, *, axis=0):
-    return tuple(np.moveaxis(x, axis, 0))
+composite(getattr(np, "unstack", None))(lambda x, /, *, axis=0: tuple(np.moveaxis(x, axis, 0)))
 
 
 # ------------------------------------------------------------------------------------------------ other shapes
-
-
-@composite(np.ravel)
-def ravel(x, order="C"):
-    return np.reshape(x, x.size, order=order)
 
 
 @composite(np.repeat)
@@ -135,12 +98,6 @@ def _reshaping(function):
     return spelling
 
 
-@composite(np.broadcast_arrays)
-def broadcast_arrays(*arrays, subok=False):
-    shape = np.broadcast_shapes(*map(np.shape, arrays))
-    return tuple(np.broadcast_to(array, shape) for array in arrays)
-
-
 @composite(np.meshgrid)
 def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     grids = [np.reshape(x, [-1 if i == k else 1 for k in range(len(xi))]) for i, x in enumerate(xi)]
@@ -149,13 +106,8 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     return tuple(grids if sparse else np.broadcast_arrays(*grids))
 
 
-@composite(np.full_like)
-def full_like(x, fill_value, dtype=None, order="K", subok=True, shape=None):
-    answer = np.broadcast_to(fill_value, np.shape(x) if shape is None else shape)
-    return answer.astype(x.dtype if dtype is None else dtype)
-
-
 # fmt: off
+composites[np.ravel]            = lambda x, order="C": np.reshape(x, x.size, order=order)
 composites[np.atleast_1d]       = _reshaping(np.atleast_1d)
 composites[np.atleast_2d]       = _reshaping(np.atleast_2d)
 composites[np.atleast_3d]       = _reshaping(np.atleast_3d)
@@ -166,6 +118,11 @@ composites[np.matrix_transpose] = lambda x, /: np.swapaxes(x, -1, -2)
 composites[np.astype]           = lambda x, dtype, /, *, copy=True, device=None: x.astype(dtype)
 composites[np.real]             = lambda x: np.copy(x)
 composites[np.real_if_close]    = lambda x, tol=100: np.copy(x)
+composites[np.broadcast_arrays] = lambda *arrays, subok=False: \
+                                  tuple(np.broadcast_to(x, np.broadcast_shapes(*map(np.shape, arrays))) for x in arrays)
+composites[np.full_like]        = lambda x, fill_value, dtype=None, order="K", subok=True, shape=None: \
+                                  np.broadcast_to(fill_value, np.shape(x) if shape is None else shape) \
+                                  .astype(x.dtype if dtype is None else dtype)
 composites[np.ix_]              = lambda *args: tuple(np.meshgrid(*args, sparse=True, indexing="ij"))
 # fmt: on
 
@@ -187,7 +144,7 @@ def rearranged(function, *arrays):
 
 
 def _rearranging(function):
-    return lambda x, *args, **kwargs: rearranged(lambda x: function(x, *plain(args), **plain(kwargs)), x)
+    return lambda x, *args, **kwargs: rearranged(lambda x: function(x, *looked_at(args), **looked_at(kwargs)), x)
 
 
 # fmt: off
@@ -208,17 +165,17 @@ composites[np.trace]           = lambda x, offset=0, axis1=0, axis2=1, dtype=Non
 def insert(arr, obj, values, axis=None):
     arr = as_array(arr)
     values = as_array(values).astype(arr.dtype)
-    return rearranged(lambda arr, values: np.insert(arr, plain(obj), values, axis), arr, values)
+    return rearranged(lambda arr, values: np.insert(arr, looked_at(obj), values, axis), arr, values)
 
 
 @composite(np.take)
 def take(x, indices, axis=None, out=None, mode="raise"):
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
-    return as_tensor(x)[(slice(None),) * axis + (_places(indices, x.shape[axis], mode),)]
+    return as_tensor(x)[(slice(None),) * axis + (_normalized_indices(indices, x.shape[axis], mode),)]
 
 
 @constant
-def _places(indices, n, mode):
+def _normalized_indices(indices, n, mode):
     """Indices from 0 to n - 1."""
     return np.take(np.arange(n), indices, mode=mode)
 
@@ -233,20 +190,14 @@ def take_along_axis(arr, indices, axis=-1):
     return as_tensor(x)[tuple(index)]
 
 
-@composite(np.compress)
-def compress(condition, a, axis=None, out=None):
-    return np.take(a, np.flatnonzero(condition), axis)
-
-
-@composite(np.extract)
-def extract(condition, arr):
-    return np.take(arr, np.flatnonzero(condition))
+composites[np.compress] = lambda condition, a, axis=None, out=None: np.take(a, np.flatnonzero(condition), axis)
+composites[np.extract] = lambda condition, arr: np.take(arr, np.flatnonzero(condition))
 
 
 @composite(np.choose)
 def choose(a, choices, out=None, mode="raise"):
     *choices, a = np.broadcast_arrays(*choices, a)
-    index = _places(a, len(choices), mode), *np.indices(a.shape, sparse=True)
+    index = _normalized_indices(a, len(choices), mode), *np.indices(a.shape, sparse=True)
     return as_tensor(np.stack(choices))[index]
 
 
@@ -261,7 +212,7 @@ def select(condlist, choicelist, default=0):
 @composite(np.piecewise)
 def piecewise(x, condlist, funclist, *args, **kw):
     """Every function sees only the numbers of its own piece; a later piece counts where two overlap."""
-    conditions = np.asarray(plain(condlist), bool)
+    conditions = np.asarray(looked_at(condlist), bool)
     if conditions.ndim == 0 or (conditions.ndim == 1 and x.ndim != 0):
         conditions = conditions[None]
     if len(funclist) == len(conditions) + 1:  # the last one is for all the rest
@@ -272,18 +223,12 @@ def piecewise(x, condlist, funclist, *args, **kw):
     return answer
 
 
-@composite(np.tril)
-def tril(m, k=0):
-    return np.where(_lower(m, k), m, 0)
-
-
 def _lower(m, k):
     return np.tri(m.shape[-2] if m.ndim > 1 else m.shape[-1], m.shape[-1], k, bool)
 
 
-@composite(np.triu)
-def triu(m, k=0):
-    return np.where(_lower(m, k - 1), 0, m)
+composites[np.tril] = lambda m, k=0: np.where(_lower(m, k), m, 0)
+composites[np.triu] = lambda m, k=0: np.where(_lower(m, k - 1), 0, m)
 
 
 @composite(np.trim_zeros)

@@ -1,8 +1,8 @@
 """Products of arrays, and numpy.linalg: few rules, and the rest spelled with them.
 
-Vocabulary and manners are those of `minigrad.rules`; every function takes stacks of matrices where NumPy does. What
-NumPy does not read has no influence: of a matrix that `cholesky` or `eigh` takes for symmetric it reads one triangle,
-and the gradient is zero in the other one. Spell it `(a + a.T) / 2`, and the gradient is symmetric, too.
+Vocabulary and manners are those of `minigrad.tables.rules`; every function takes stacks of matrices where NumPy does.
+What NumPy does not read has no influence: of a matrix that `cholesky` or `eigh` takes for symmetric it reads one
+triangle, and the gradient is zero in the other one. Spell it `(a + a.T) / 2`, and the gradient is symmetric, too.
 
 Vectors of equal singular values or eigenvalues, or of a singular value 0, have no derivative: the gradient of what is
 made of them is inf or nan, or anything where they are equal but for rounding. The gradient of what is made of the
@@ -27,9 +27,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.linalg import LinAlgError
 
-from minigrad.composites import composite
-from minigrad.rules import Each, flipped
-from minigrad.tensor import Function, as_array, call, composites, constants, vjps
+from minigrad.engine import Function, as_array, call, composites, constants, unbroadcast, vjps
+from minigrad.tables.composites import composite, root
+from minigrad.tables.rules import flipped
 
 # ----------------------------------------------------------------------------------------------------- products
 
@@ -77,20 +77,12 @@ def einsum_rule(position, g, ans, *args, optimize=False, **options):
                 factors.append((c, np.ones(sizes[c], g.dtype)))
             wanted += c
     subscripts = ",".join(term for term, _ in factors) + "->" + wanted
-    return np.einsum(subscripts, *(x for _, x in factors), optimize=bool(optimize))  # a path would not fit here
+    part = np.einsum(subscripts, *(x for _, x in factors), optimize=bool(optimize))  # a path would not fit here
+    return unbroadcast(part, np.shape(operands[i]))
 
 
-vjps[np.einsum] = Each(einsum_rule)
-
-
-@composite(np.vdot)
-def vdot(a, b):
-    return np.matmul(np.ravel(a), np.ravel(b))
-
-
-@composite(np.outer)
-def outer(a, b, out=None):
-    return np.ravel(a)[:, None] * np.ravel(b)
+MOST = 129  # arguments of np.einsum: 64 operands, each with its indices, and the indices of the answer
+vjps[np.einsum] = tuple(functools.partial(einsum_rule, position) for position in range(MOST))
 
 
 @composite(np.linalg.outer)
@@ -139,11 +131,17 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     return np.stack([a[..., i] * b[..., j] - a[..., j] * b[..., i] for i, j in turns], axisc)
 
 
-composites[np.linalg.cross] = lambda a, b, axis=-1: np.cross(a, b, axis=axis)
-composites[np.linalg.matmul] = lambda a, b: np.matmul(a, b)
-composites[np.linalg.tensordot] = lambda a, b, axes=2: np.tensordot(a, b, axes)
+# fmt: off
+composites[np.vdot]                    = lambda a, b: np.matmul(np.ravel(a), np.ravel(b))
+composites[np.outer]                   = lambda a, b, out=None: np.ravel(a)[:, None] * np.ravel(b)
+composites[np.linalg.cross]            = lambda a, b, axis=-1: np.cross(a, b, axis=axis)
+composites[np.linalg.matmul]           = lambda a, b: np.matmul(a, b)
+composites[np.linalg.tensordot]        = lambda a, b, axes=2: np.tensordot(a, b, axes)
 composites[np.linalg.matrix_transpose] = lambda a: np.swapaxes(a, -1, -2)
-composites[np.linalg.trace] = lambda a, offset=0, dtype=None: np.sum(diagonal(a, offset), -1, dtype)
+composites[np.linalg.diagonal]         = lambda a, offset=0: a[..., np.eye(a.shape[-2], a.shape[-1], offset, bool)]
+composites[np.linalg.trace]            = lambda a, offset=0, dtype=None: \
+                                         np.sum(np.linalg.diagonal(a, offset=offset), -1, dtype)
+# fmt: on
 constants.update({np.einsum_path, np.linalg.matrix_rank})
 
 
@@ -153,15 +151,10 @@ def vecdot(a, b, axis=-1):
     return np.matmul(a[..., None, :], b[..., None])[..., 0, 0]
 
 
-@composite(np.linalg.diagonal)
-def diagonal(a, offset=0):
-    return a[..., np.eye(a.shape[-2], a.shape[-1], offset, dtype=bool)]
-
-
 # ------------------------------------------------------------------------------------------- inverses and solutions
 
 
-def inverse(x):
+def inv_or_inf(x):
     """inv(x); for a stack with singular matrices among others, with inf or nan in place of their inverses."""
     try:
         return np.linalg.inv(x)
@@ -218,6 +211,9 @@ vjps[np.linalg.solve]    = (lambda g, ans, a, b: -np.linalg.solve(flipped(a), g)
                             lambda g, ans, a, b: np.linalg.solve(flipped(a), g))
 vjps[least_squares]      = (lambda g, ans, a, b, rcond: pinv_rule(g @ flipped(b), np.linalg.pinv(a, rcond), a),
                             lambda g, ans, a, b, rcond: flipped(np.linalg.pinv(a, rcond)) @ g)
+
+composites[np.linalg.pinv] = lambda a, rcond=None, hermitian=False, **rtol: \
+                             call(np.linalg.pinv, (mirrored(a) if hermitian else a,), {"rcond": rcond, **rtol})
 # fmt: on
 
 
@@ -225,11 +221,6 @@ vjps[least_squares]      = (lambda g, ans, a, b, rcond: pinv_rule(g @ flipped(b)
 def solve(a, b):
     a, b = as_array(a), as_array(b)
     return np.linalg.solve(a, b[:, None])[..., 0] if b.ndim == 1 else call(np.linalg.solve, (a, b))
-
-
-@composite(np.linalg.pinv)
-def pinv(a, rcond=None, hermitian=False, **rtol):
-    return call(np.linalg.pinv, (mirrored(a) if hermitian else a,), {"rcond": rcond, **rtol})
 
 
 @composite(np.linalg.cholesky)
@@ -327,10 +318,9 @@ def several(function, shapes, rule):
 
 
 def asked(g):
-    """Which of the vectors in the columns receive a gradient. What the others are does not matter, even if undefined.
+    """Which of the vectors in the columns receive a gradient: only of those must the derivative be defined.
 
-    That is known from the gradient alone, and not from what is made of it: between vectors of equal values, 0 / 0 may
-    stand for any number.
+    That is read off the gradient itself, before it is divided by gaps: where values are equal, 0 / 0 tells nothing.
     """
     return np.any(g != 0, axis=-2)[..., None, :]
 
@@ -348,10 +338,6 @@ def turns(g, v, gaps):
 
 def on_diagonal(x):
     return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype)
-
-
-def slogdet_rule(g, ans, x):
-    return g[1][..., None, None] * flipped(inverse(x))
 
 
 def qr_rule(g, ans, x):
@@ -379,16 +365,17 @@ def svd_rule(g, ans, x):
 
 
 # fmt: off
-signed    = several(np.linalg.slogdet, lambda m, n: [(), ()], slogdet_rule)
+signed    = several(np.linalg.slogdet, lambda m, n: [(), ()], \
+                                       lambda g, ans, x: g[1][..., None, None] * flipped(inv_or_inf(x)))
 upright   = several(np.linalg.qr,      lambda m, n: [(m, n), (n, n)], qr_rule)
 symmetric = several(np.linalg.eigh,    lambda m, n: [(n,), (n, n)], eigh_rule)
 thin      = several(np.linalg.svd,     lambda m, n: [(m, min(m, n)), (min(m, n),), (min(m, n), n)], svd_rule)
-# fmt: on
 
-
-composites[np.linalg.slogdet] = lambda a: signed(a)
+composites[np.linalg.slogdet]  = lambda a: signed(a)
+composites[np.linalg.eigh]     = lambda a, UPLO="L": symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO)
 composites[np.linalg.eigvalsh] = lambda a, UPLO="L": np.linalg.eigh(a, UPLO).eigenvalues
-composites[np.linalg.svdvals] = lambda a: thin(a, full_matrices=False).S
+composites[np.linalg.svdvals]  = lambda a: thin(a, full_matrices=False).S
+# fmt: on
 
 
 @composite(np.linalg.qr)
@@ -406,11 +393,6 @@ def qr(a, mode="reduced"):
     return answer.R if mode == "r" else answer
 
 
-@composite(np.linalg.eigh)
-def eigh(a, UPLO="L"):
-    return symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO)
-
-
 @composite(np.linalg.svd)
 def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     if compute_uv and full_matrices and a.shape[-1] != a.shape[-2]:
@@ -423,12 +405,6 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
 
 
 # -------------------------------------------------------------------------------------------------------------- norms
-
-
-def root(total, p=2):
-    """The p-th root of a sum of powers; the branch makes the gradient of the norm of zeros 0."""
-    total = np.where(total == 0, 0, total)
-    return np.sqrt(total) if p == 2 else total ** (1 / p)
 
 
 def length(x, p, axis, keepdims):
@@ -473,14 +449,11 @@ def norm(x, ord=None, axis=None, keepdims=False):
     return np.expand_dims(answer, tuple(sorted(axes))) if keepdims else answer
 
 
-@composite(np.linalg.vector_norm)
-def vector_norm(x, axis=None, keepdims=False, ord=2):
-    return length(_floating(x), ord, axis, keepdims)
-
-
-@composite(np.linalg.matrix_norm)
-def matrix_norm(x, keepdims=False, ord="fro"):
-    return np.linalg.norm(x, ord, (-2, -1), keepdims)
+# fmt: off
+composites[np.linalg.vector_norm] = lambda x, axis=None, keepdims=False, ord=2: \
+                                    length(_floating(x), ord, axis, keepdims)
+composites[np.linalg.matrix_norm] = lambda x, keepdims=False, ord="fro": np.linalg.norm(x, ord, (-2, -1), keepdims)
+# fmt: on
 
 
 @composite(np.linalg.cond)
@@ -490,5 +463,5 @@ def cond(x, p=None):
             s = np.linalg.svdvals(x)
             ratio = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
         else:
-            ratio = np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(inverse(x), p, (-2, -1))
+            ratio = np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(inv_or_inf(x), p, (-2, -1))
     return np.where(np.isnan(ratio) & ~np.any(np.isnan(x), axis=(-2, -1)), np.inf, ratio)

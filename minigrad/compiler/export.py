@@ -7,15 +7,14 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from minigrad.engine import array_of, name_of
 from minigrad.files import save_arrays
-from minigrad.tensor import Array, name_of
 
 LOAD = """
 with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as file:
@@ -44,45 +43,34 @@ if __name__ == "__main__":
 '''
 
 
-def save(
-    path: str | os.PathLike[str],
-    source: str,
-    given: Mapping[str, Any],
-    inputs: Sequence[tuple[str, tuple[int, ...], Any]],
-    parameters: Mapping[str, Array],
-    answers: int,
-    silent: bool,
-) -> None:
-    """Write the module at `path`, a file name that ends in .py, and its weights.
-
-    `given` are the global names that the source does not define, `inputs` the names, shapes and dtypes of what the
-    program is called with, `parameters` what it is given after them; the first so many outputs are `answers`.
-    A `silent` program warns of no nan and inf on its way.
-    """
-    path = Path(path)
+def save(path: str | os.PathLike[str], program: Any) -> None:
+    """Write a `Specialization` as the module at `path`, a file name that ends in .py, and its weights."""
+    path, count = Path(path), len(program.positions)
+    inputs = [(name, x.shape, x.dtype) for name, x in zip(program.names[:count], program.values.inputs, strict=False)]
+    parameters = {name: array_of(x) for name, x in zip(program.names[count:], program.closed, strict=True)}
     if path.suffix != ".py":
         raise ValueError(f"a program is saved as a Python module, such as net.py, and not as {path.name}")
     head, arrays = Embedded(), {}
-    for name, thing in given.items():
+    for name, thing in program.given.items():
         if isinstance(thing, (np.ndarray, np.generic)):
             arrays[name] = np.asarray(thing)
             head.lines.append(f'{name} = weights["{name}"]')
         else:
             head.add(name, thing)
-    title, rest = source.split("import numpy as np\n", 1)
+    title, rest = program.source.split("import numpy as np\n", 1)
     imports = sorted({"import sys", "import warnings", "from pathlib import Path", *head.imports})
     kinds = [(shape, str(dtype)) for _, shape, dtype in inputs]
     main = MAIN.format(
         inputs=", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in inputs),
         kinds=kinds,
-        answers=answers,
-        errors='all="ignore"' if silent else "",
+        answers=len(program.tracked) + len(program.others),
+        errors='all="ignore"' if program.silent else "",
         parameters=list(parameters),
         count=len(inputs) + 1,
         file=path.name,
         usage=" ".join(f"{name}.npy" for name, _, _ in inputs),
     )
-    comments = [f"# {name} is given" for name in given]
+    comments = [f"# {name} is given" for name in program.given]
     body = "\n".join(line for line in rest.splitlines() if not line.startswith(tuple(comments))) + "\n"
     future = "from __future__ import annotations\n"
     top = [title.rstrip() + "\n", future, *imports, "", "import numpy as np", LOAD, *head.lines, ""]

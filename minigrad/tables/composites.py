@@ -12,8 +12,8 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from minigrad.rules import put_add
-from minigrad.tensor import Tensor, as_array, as_tensor, call, composites, constant, plain, vjps
+from minigrad.engine import Tensor, as_array, as_tensor, call, composites, constant, looked_at, vjps
+from minigrad.tables.rules import put_add
 
 
 def composite(*functions):
@@ -36,6 +36,8 @@ def where(condition, *branches):
 def mean(x, axis=None, dtype=None, out=None, keepdims=False, where=True):
     if x.dtype == np.float16 and dtype is None:  # as NumPy does, since sums overflow
         return mean(x.astype(np.float32), axis, None, None, keepdims, where).astype(np.float16)
+    if axis is None and dtype is None and where is True and not keepdims:
+        return call(np.sum, (x,)) / x.size
     options = {} if where is True else {"where": where}
     return call(np.sum, (x, axis, dtype, None, keepdims), options) / _count(x, axis, where, keepdims)
 
@@ -58,10 +60,13 @@ def var(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     return squares / (max(freedom, 0) if isinstance(freedom, (int, float)) else np.maximum(freedom, 0))
 
 
-@composite(np.std)
-def std(x, *args, **kwargs):
-    variance = np.var(x, *args, **kwargs)
-    return np.sqrt(np.where(variance == 0, 0, variance))  # so that the gradient is 0, not 0 / 0, where all are equal
+def root(total, p=2):
+    """The p-th root of a sum of powers; the branch makes the gradient 0 where all of them are 0."""
+    total = np.where(total == 0, 0, total)
+    return np.sqrt(total) if p == 2 else total ** (1 / p)
+
+
+composites[np.std] = lambda x, *args, **kwargs: root(np.var(x, *args, **kwargs))
 
 
 @composite(np.clip)
@@ -101,9 +106,9 @@ def inner(x, y):
 # --------------------------------------------------------------------------------------------- sums and averages
 
 
-@composite(np.ptp)
-def ptp(x, axis=None, out=None, keepdims=False):
-    return np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
+composites[np.ptp] = lambda x, axis=None, out=None, keepdims=False: (
+    np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
+)
 
 
 @composite(np.average)
@@ -124,31 +129,25 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     return (answer, total) if returned else answer
 
 
-@composite(getattr(np, "cumulative_sum", None))
-def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
-    return _cumulative(np.cumsum, x, axis, dtype, np.zeros if include_initial else None)
-
-
-@composite(getattr(np, "cumulative_prod", None))
-def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
-    return _cumulative(np.cumprod, x, axis, dtype, np.ones if include_initial else None)
-
-
-def _cumulative(function, x, axis, dtype, initial):
+def _cumulative(function, initial, x, /, *, axis=None, dtype=None, out=None, include_initial=False):
     if axis is None and x.ndim != 1:
         raise ValueError("an array of several axes has no order of its own: say axis=")
     axis = axis or 0
     answer = function(x, axis, dtype)
-    if initial is None:
+    if not include_initial:
         return answer
     shape = [1 if i == axis % x.ndim else n for i, n in enumerate(x.shape)]
     return np.concatenate([initial(shape, answer.dtype), answer], axis)
 
 
+composite(getattr(np, "cumulative_sum", None))(functools.partial(_cumulative, np.cumsum, np.zeros))
+composite(getattr(np, "cumulative_prod", None))(functools.partial(_cumulative, np.cumprod, np.ones))
+
+
 @composite(np.bincount)
 def bincount(x, weights=None, minlength=0):
-    counts = np.bincount(plain(x), minlength=minlength)
-    return counts if weights is None else put_add(np.zeros(len(counts)), plain(x), weights)
+    counts = np.bincount(looked_at(x), minlength=minlength)
+    return counts if weights is None else put_add(np.zeros(len(counts)), looked_at(x), weights)
 
 
 @composite(np.cov)
@@ -191,16 +190,6 @@ def _numbers(x, where, filler=0):
     return np.where(present, x, filler), present if where is True else present & where
 
 
-@composite(np.nansum)
-def nansum(x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
-    return np.sum(_numbers(x, where)[0], axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
-
-
-@composite(np.nanprod)
-def nanprod(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
-    return np.prod(_numbers(x, where, 1)[0], axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
-
-
 @composite(np.nanmean)
 def nanmean(x, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     x, where = _numbers(x, where)
@@ -214,24 +203,19 @@ def nanvar(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
     return np.var(x, where=where, **options, **({} if mean is None else {"mean": mean}))
 
 
-@composite(np.nanstd)
-def nanstd(x, *args, **kwargs):
-    variance = np.nanvar(x, *args, **kwargs)
-    return np.sqrt(np.where(variance == 0, 0, variance))
-
-
-@composite(np.nanmax)
-def nanmax(x, axis=None, out=None, keepdims=False, **options):
-    return np.fmax.reduce(x, axis=axis, keepdims=keepdims, **options)
-
-
-@composite(np.nanmin)
-def nanmin(x, axis=None, out=None, keepdims=False, **options):
-    return np.fmin.reduce(x, axis=axis, keepdims=keepdims, **options)
-
-
-composites[np.nancumsum] = lambda x, axis=None, dtype=None, out=None: np.cumsum(_numbers(x, True)[0], axis, dtype)
+# fmt: off
+composites[np.nansum]     = lambda x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True: \
+                            np.sum(_numbers(x, where)[0], axis, dtype, out, keepdims, initial, where=where)
+composites[np.nanprod]    = lambda x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True: \
+                            np.prod(_numbers(x, where, 1)[0], axis, dtype, out, keepdims, initial, where=where)
+composites[np.nancumsum]  = lambda x, axis=None, dtype=None, out=None: np.cumsum(_numbers(x, True)[0], axis, dtype)
 composites[np.nancumprod] = lambda x, axis=None, dtype=None, out=None: np.cumprod(_numbers(x, True, 1)[0], axis, dtype)
+composites[np.nanstd]     = lambda x, *args, **kwargs: root(np.nanvar(x, *args, **kwargs))
+composites[np.nanmax]     = lambda x, axis=None, out=None, keepdims=False, **options: \
+                            np.fmax.reduce(x, axis=axis, keepdims=keepdims, **options)
+composites[np.nanmin]     = lambda x, axis=None, out=None, keepdims=False, **options: \
+                            np.fmin.reduce(x, axis=axis, keepdims=keepdims, **options)
+# fmt: on
 
 
 @composite(np.nan_to_num)
@@ -262,18 +246,18 @@ def _quantile(function, skip_nan):
         lines = np.sort(unsorted)
         dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
         if weights is None:
-            places = _places(lines, function, q, method, skip_nan)
+            positions = _positions_when_sorted(lines, function, q, method, skip_nan)
         else:
             choose = getattr(np, f"nan{function.__name__}") if skip_nan else function
             choose = functools.partial(choose, q=q, axis=axis, method=method)
-            places = _weighted_places(
+            positions = _weighted_positions(
                 unsorted, weights, lambda ranks: np.moveaxis(np.reshape(ranks, whole), last, axes), choose
             )
-        low = np.floor(places).astype(int)
-        share = (places - low).astype(dtype)
+        low = np.floor(positions).astype(int)
+        share = (positions - low).astype(dtype)
         rows = np.arange(math.prod(shape)).reshape(shape) * n
         flat = np.ravel(lines)
-        lower, upper = flat[rows + low], flat[rows + np.ceil(places).astype(int)]
+        lower, upper = flat[rows + low], flat[rows + np.ceil(positions).astype(int)]
         same = (share == 0) | (upper == lower)  # infinities have no difference
         gap = np.where(same, 0, upper) - np.where(same, 0, lower)
         answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share))
@@ -286,42 +270,37 @@ def _quantile(function, skip_nan):
 
 
 @constant
-def _places(lines, function, q, method, skip_nan):
+def _positions_when_sorted(lines, function, q, method, skip_nan):
     """Between which of the sorted numbers the quantiles lie: nan is sorted to the end.
 
     How NumPy interpolates is seen from what it makes of 0, 1, 2, ...
     """
     n = lines.shape[-1]
     counts = np.count_nonzero(~np.isnan(lines), axis=-1)
-    places = np.full((*q.shape, *lines.shape[:-1]), n - 1.0)
+    positions = np.full((*q.shape, *lines.shape[:-1]), n - 1.0)
     for count in {*np.ravel(counts).tolist()} - ({0} if skip_nan else {*range(n)}):
-        places[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
-    return places
+        positions[..., counts == count] = function(np.arange(float(count)), q, method=method)[..., None]
+    return positions
 
 
 @constant
-def _weighted_places(unsorted, weights, put_back, choose):
+def _weighted_positions(unsorted, weights, put_back, choose):
     """Which of the sorted numbers a quantile with weights chooses: shown their ranks, it says so."""
     ranks = np.where(np.isnan(unsorted), np.nan, np.argsort(np.argsort(unsorted)))
     chosen = choose(put_back(ranks), weights=weights)
     return np.where(np.isnan(chosen), unsorted.shape[-1] - 1.0, chosen)  # nan is sorted to the end
 
 
-composites[np.quantile] = _quantile(np.quantile, skip_nan=False)
-composites[np.percentile] = _quantile(np.percentile, skip_nan=False)
-composites[np.nanquantile] = _quantile(np.quantile, skip_nan=True)
+# fmt: off
+composites[np.quantile]      = _quantile(np.quantile, skip_nan=False)
+composites[np.percentile]    = _quantile(np.percentile, skip_nan=False)
+composites[np.nanquantile]   = _quantile(np.quantile, skip_nan=True)
 composites[np.nanpercentile] = _quantile(np.percentile, skip_nan=True)
-
-
-@composite(np.median)
-def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    return np.quantile(a, 0.5, axis=axis, keepdims=keepdims)
-
-
-@composite(np.nanmedian)
-def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    return np.nanquantile(a, 0.5, axis=axis, keepdims=keepdims)
-
+composites[np.median]        = lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: \
+                               np.quantile(a, 0.5, axis=axis, keepdims=keepdims)
+composites[np.nanmedian]     = lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: \
+                               np.nanquantile(a, 0.5, axis=axis, keepdims=keepdims)
+# fmt: on
 
 # ------------------------------------------------------------------------------- differences and interpolation
 
@@ -404,14 +383,12 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     return answer if right is None else np.where(x > xp[-1], right, answer)
 
 
-@composite(np.unwrap)
-def unwrap(p, discont=None, axis=-1, *, period=2 * math.pi):
-    return p + _jumps(p, discont, axis, period)
-
-
 @constant
 def _jumps(p, discont, axis, period):
     return np.unwrap(p, discont, axis, period=period) - p
+
+
+composites[np.unwrap] = lambda p, discont=None, axis=-1, *, period=2 * math.pi: p + _jumps(p, discont, axis, period)
 
 
 @composite(np.convolve)
@@ -497,10 +474,9 @@ def polyint(p, m=1, k=None):
     return p
 
 
-@composite(np.vander)
-def vander(x, N=None, increasing=False):
-    powers = np.arange(x.size if N is None else N)
-    return x[:, None] ** (powers if increasing else powers[::-1])
+composites[np.vander] = lambda x, N=None, increasing=False: (
+    x[:, None] ** np.arange(x.size if N is None else N)[:: 1 if increasing else -1]
+)
 
 
 # ----------------------------------------------------------------------------------------- functions of functions

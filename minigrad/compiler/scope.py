@@ -21,16 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.tensor import Array, Tensor, vjps
-from minigrad.trace import TraceError, copy_of, owner_of, same_numbers
+from minigrad.compiler.trace import TraceError, copy_of, owner_of, same_numbers
+from minigrad.engine import Array, Tensor, array_of, vjps
 
 INSTALLED = (str(Path(os.__file__).parent), "site-packages", "dist-packages")  # where libraries lie
 CONSTANTS = (bool, int, float, complex, str, bytes, np.generic, type(None))  # equal when their numbers are
 WRITING = {"__init__", "__new__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__setitem__"}
 CONTAINERS = (Mapping, Sequence, Set, ValuesView, ItemsView)
 WHOLE = {"vars", "__dict__", "asdict", "astuple", "attrgetter", "parameters", "named_parameters", "state_dict"}
-PLAIN = {"float", "int", "bool", "complex", "item", "tolist"}
-FICKLE = {"random", "default_rng", "RandomState", "Random", "urandom", "time", "perf_counter", "now", "uuid4"}
+NUMBER_READERS = {"float", "int", "bool", "complex", "item", "tolist"}
+NONDETERMINISTIC = {"random", "default_rng", "RandomState", "Random", "urandom", "time", "perf_counter", "now", "uuid4"}
 LIMIT = 10_000  # things that a function may reach
 
 
@@ -46,9 +46,9 @@ class Scope:
         self.generators: list[tuple[str, Any]] = []  # of random numbers
         self.iterators: list[str] = []
         self.code_names, self.stored = {"forward", "__wrapped__"}, set[str]()
-        self.plain = False  # whether the code may look at numbers of arrays, or branch
-        self.fickle = False  # whether it may do something else each time
-        self.silent = False  # whether it may ask NumPy for other warnings
+        self.reads_numbers = False  # whether the code may look at numbers of arrays, or branch
+        self.nondeterministic = False  # whether the code names clocks or sources of random numbers
+        self.silent = False  # whether the code may ask NumPy for other warnings
         self.namespaces: list[tuple[str, Namespace]] = []
         self.watched: set[Any] = set()
         self.seen: dict[int, Any] = {}
@@ -122,8 +122,8 @@ class Scope:
         self.queue += zip(code.co_varnames[code.co_argcount - len(given) :], given, strict=False)
         self.queue += (function.__kwdefaults__ or {}).items()
         if not is_library(function.__globals__.get("__name__", "")):
-            self.plain = self.plain or branches or not names.isdisjoint(PLAIN)
-            self.fickle = self.fickle or not names.isdisjoint(FICKLE)
+            self.reads_numbers = self.reads_numbers or branches or not names.isdisjoint(NUMBER_READERS)
+            self.nondeterministic = self.nondeterministic or not names.isdisjoint(NONDETERMINISTIC)
             self.silent = self.silent or "errstate" in names
             self.namespaces.append(("", Namespace(function.__globals__, names)))
             self.namespaces.append((prefix, Namespace(function)))
@@ -179,13 +179,13 @@ class Scope:
 
     def name_of(self, tensor: Tensor) -> str:
         """The name of a Tensor, or of the array that it stands for or is a view of."""
-        owner = owner_of(tensor._data)
+        owner = owner_of(array_of(tensor))
         names = (name for name, array in self.arrays if owner_of(array) is owner)
         return self.tensors.get(tensor) or next(names, "given")
 
-    def unmet(self, met: Iterable[Array]) -> list[Array]:
-        """The arrays of which none of those that were met is a part."""
-        owners = {id(owner_of(array)) for array in met}
+    def arrays_without(self, read: Iterable[Array]) -> list[Array]:
+        """The arrays that share no memory with those that the program reads."""
+        owners = {id(owner_of(array)) for array in read}
         return [array for _, array in self.arrays if id(owner_of(array)) not in owners]
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from minigrad.tensor import Array, Function, Tensor, mapped
-from minigrad.trace import Trace, draw
+from minigrad.compiler.trace import Trace
+from minigrad.engine import Array, Function, Tensor, array_of, mapped, time_of
+from minigrad.sample import sampled
+from minigrad.transforms import argument
 from minigrad.trees import leaves
 
 
@@ -55,7 +57,7 @@ class Graph:
                 if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
                     found[leaf] = None
                     stack.append(leaf)
-        for tensor in sorted(found, key=lambda tensor: tensor._time):
+        for tensor in sorted(found, key=time_of):
             if tensor not in self.values:
                 self.values[tensor] = self.value_of(tensor)
         return [self.values[root] for root in roots]
@@ -65,7 +67,7 @@ class Graph:
             self.inputs.append(tensor)
             return Value(tensor)
         if tensor.function is None:
-            return self.constant(tensor._data)
+            return self.constant(array_of(tensor))
         inside = lambda x: self.values[x] if isinstance(x, Tensor) else x
         return self.make(tensor, tensor.function, mapped(inside, tensor.args), mapped(inside, tensor.kwargs))
 
@@ -82,7 +84,7 @@ class Graph:
     def make(self, like: Any, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Value:
         """The value of a call: a simpler one that is equal, one that is there, a constant, or a new one."""
         value = Value(like, function, args, kwargs)
-        if function is draw:
+        if function is sampled:
             self.order.append(value)
             return value
         if function in REDUCTIONS:
@@ -95,10 +97,10 @@ class Graph:
                 return simpler
         operands = value.operands()
         if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
-            plain = mapped(lambda x: x.data if isinstance(x, Value) else x, (value.args, value.kwargs))
+            args, kwargs = mapped(lambda x: x.data if isinstance(x, Value) else x, (value.args, value.kwargs))
             with np.errstate(all="ignore"):
                 call: Any = value.function
-                return self.constant(np.asarray(call(*plain[0], **plain[1])))
+                return self.constant(np.asarray(call(*args, **kwargs)))
         key = (value.function, _key(value.args), _key(value.kwargs))
         if key not in self.known:
             self.known[key] = value
@@ -163,7 +165,7 @@ def identity(*functions: Function) -> Callable[[Any], Any]:
     return register
 
 
-@identity(np.positive, np.copy, np.ndarray.astype, np.reshape, np.broadcast_to, np.squeeze, np.expand_dims)
+@identity(argument, np.positive, np.copy, np.ndarray.astype, np.reshape, np.broadcast_to, np.squeeze, np.expand_dims)
 def of_the_same_shape(graph: Graph, value: Value) -> Any:
     return value.args[0]
 

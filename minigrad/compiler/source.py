@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.graph import Value, constant_key, is_uniform
-from minigrad.plan import METHODS, ROUND, THREADED, Block, Plan, grouped, is_new, is_transpose, takes_out
-from minigrad.rules import join
-from minigrad.tensor import Array, Function, name_of
-from minigrad.trace import draw
+from minigrad.compiler.graph import Value, constant_key, is_uniform
+from minigrad.compiler.plan import METHODS, ROUND, THREADED, Block, Plan, grouped, is_new, is_transpose, takes_out
+from minigrad.engine import Array, Function, name_of
+from minigrad.sample import sampled
+from minigrad.tables.rules import concatenate
 
 
 class Writer:
@@ -157,7 +157,7 @@ class Writer:
         texts = list(map(self.text, args))
         if function is getitem:
             return f"{texts[0]}[{self.index(args[1])}]"
-        if function is draw:
+        if function is sampled:
             options = {key: self.text(x) for key, x in kwargs.items()}
             return f"{self.named(args[0], 'draw')}({arguments(texts[1:], options)})"
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
@@ -165,7 +165,7 @@ class Writer:
         if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
             texts[1] += "" if function is np.matmul else ".T"
             function = np.dot
-        elif function is join:
+        elif function is concatenate:
             function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
         elif isinstance(function, np.ufunc) and function is not np.ldexp:
             dtype = np.result_type(*(getattr(x, "dtype", x) for x in args))
@@ -224,7 +224,7 @@ def indented(lines: Iterable[str]) -> list[str]:
     return ["    " + line for line in lines]
 
 
-class Parts(NamedTuple):
+class ProgramValues(NamedTuple):
     """The values of a program, in order."""
 
     inputs: Sequence[Value]
@@ -238,31 +238,31 @@ class Parts(NamedTuple):
     targets: Sequence[Value]  # the inputs that the gradients belong to
 
 
-def source_of(name: str, parts: Parts, count: int, threads: int) -> tuple[str, dict[str, Any], list[str]]:
+def source_of(name: str, values: ProgramValues, count: int, threads: int) -> tuple[str, dict[str, Any], list[str]]:
     """The source of a program that is called by a name with so many arguments, the first inputs.
 
     Also, what those of its global names stand for that it does not define, and the names of its inputs.
     """
     writer = Writer(threads)
-    for value, wish in zip([*parts.inputs, *parts.seeds], [*parts.names, *["g"] * len(parts.seeds)], strict=True):
+    for value, wish in zip([*values.inputs, *values.seeds], [*values.names, *["g"] * len(values.seeds)], strict=True):
         writer.local[value] = writer.new_name(wish)
-    inputs = list(map(writer.name, parts.inputs))
-    destinations = [writer.new_name(f"d_{writer.name(target)}") for target in parts.targets]
+    inputs = list(map(writer.name, values.inputs))
+    destinations = [writer.new_name(f"d_{writer.name(target)}") for target in values.targets]
     direct: dict[Value, str] = {}  # gradients that are written where they belong by the call that makes them
-    before, after = {*parts.inputs, *parts.forward}, {*parts.backward}
-    for value, place in zip(parts.gradients, destinations, strict=True):
+    before, after = {*values.inputs, *values.forward}, {*values.backward}
+    for value, place in zip(values.gradients, destinations, strict=True):
         if value in after and is_new(value) and takes_out(value):
             direct.setdefault(value, place)
-    forward, backward = grouped(parts.forward), grouped(parts.backward)
-    plan = writer.plan = Plan([*forward, *backward], [*parts.outputs, *parts.draws, *parts.gradients], direct)
+    forward, backward = grouped(values.forward), grouped(values.backward)
+    plan = writer.plan = Plan([*forward, *backward], [*values.outputs, *values.draws, *values.gradients], direct)
     writer.local.update(plan.place)
     first, second = ([line for step in steps for line in writer.lines(step)] for steps in (forward, backward))
-    for value, place in zip(parts.gradients, destinations, strict=True):
+    for value, place in zip(values.gradients, destinations, strict=True):
         if direct.get(value) != place:
             second.append(f"{writer.function(np.copyto)}({place}, {writer.text(value)})")
     saved: dict[str, None] = {}  # the names of what lies in no buffer
-    used = [operand for value in parts.backward for operand in value.operands()]
-    for value in [*used, *parts.gradients]:
+    used = [operand for value in values.backward for operand in value.operands()]
+    for value in [*used, *values.gradients]:
         while is_transpose(value):
             value = value.args[0]
         if value in before and value not in plan.place:
@@ -275,13 +275,15 @@ def source_of(name: str, parts: Parts, count: int, threads: int) -> tuple[str, d
         handed.add(value)
         return writer.text(value) if own else f"np.array({writer.text(value)})"
 
-    answer = as_tuple(map(handing, parts.outputs)), as_tuple(map(writer.text, parts.draws)), as_tuple(saved)
+    answer = as_tuple(map(handing, values.outputs)), as_tuple(map(writer.text, values.draws)), as_tuple(saved)
     buffers = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
     body = [f"def forward({', '.join(['buffers', *inputs])}):"]
-    body += indented(f"# {name}: {value.dtype} {value.shape}" for value, name in zip(parts.inputs, inputs, strict=True))
+    body += indented(
+        f"# {name}: {value.dtype} {value.shape}" for value, name in zip(values.inputs, inputs, strict=True)
+    )
     body += indented([*buffers, *first, f"return {', '.join(answer)}"])
-    if parts.gradients:
-        given = ["buffers", "saved", *map(writer.name, parts.seeds), *destinations]
+    if values.gradients:
+        given = ["buffers", "saved", *map(writer.name, values.seeds), *destinations]
         unpacked = [f"{as_tuple(saved)} = saved"] if saved else []
         body += ["", "", f"def backward({', '.join(given)}):", *indented([*buffers, *unpacked, *second])]
     made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {b}" for b, (shape, kind) in plan.buffers.items()]

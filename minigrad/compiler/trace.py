@@ -7,32 +7,22 @@ like the others. Shapes and dtypes may be looked at.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from operator import getitem
 from typing import Any, NoReturn
 
 import numpy as np
 
-from minigrad.debug import users_line
-from minigrad.tensor import (
-    Function,
-    Tensor,
-    _observer,
-    _watcher,
-    as_tensor,
-    choices,
-    constants,
-    explained,
-    is_recording,
-    mapped,
-    name_of,
-    observer,
-    vjps,
-)
+from minigrad.engine import (  # isort: skip
+    Choice, Function, Mode, Tensor, answered, array_of, arrays_in, as_tensor, call_other, composites, constants,
+    explained, history, is_recording, mapped, name_of, outside, set_data, set_grad, shortcuts, time_of,
+    unrecorded, users_line, vjps, walk,
+)  # fmt: skip
+from minigrad.sample import sampled
+from minigrad.transforms import argument
 from minigrad.trees import leaves
 
 # What is known from shapes and dtypes alone, and so is a constant of the program.
@@ -44,135 +34,161 @@ SHAPES = {
 }
 LOOKS = {np.nonzero, np.flatnonzero, np.argwhere, np.array_repr, np.array_str, np.array2string}
 
-_draws: ContextVar[Iterator[Any] | None] = ContextVar("draws", default=None)
-
 
 class TraceError(TypeError):
     """A function that is compiled looked at numbers, so that the program would be right for these alone."""
 
 
-class Trace:
-    """The observer of one run of a function, whose calls hang together by `(function, args, kwargs)` as ever.
+class Trace(Mode):
+    """The mode in which a function is run once: all its calls are recorded in the graph, also those not tracked.
 
-    The arrays that it meets stand as Tensors in the calls, so that they are read afresh in every run of the program,
-    on the way back too. Those of them that are looked at are `frozen`: the program is for their numbers alone.
+    Tensors stand for the arrays that the function uses, so that the program reads them anew in every run, in its
+    backward pass, too. An array whose numbers are looked at is `frozen`: the program is right for these numbers alone.
     """
 
     def __init__(self, known: Iterable[Any] = (), generators: Iterable[tuple[str, Any]] = ()) -> None:
-        self.begin = Tensor(0.0)._time
-        self.known = {id(owner_of(array)) for array in known}  # arrays that the function finds outside of itself
-        self.mixed = False  # whether it meets arrays or numbers of NumPy that were made of others, maybe of these
+        self.begin = time_of(Tensor(0.0))
+        self.inputs: set[Tensor] = set()  # Tensors that stand for what was there before
+        self.known = {id(owner_of(array)) for array in known}  # the arrays that the function finds outside of itself
+        # Whether it meets arrays or numbers that plain NumPy has made, maybe of arrays in `known`.
+        self.saw_derived_arrays = False
         self.arrays: set[Tensor] = set()  # Tensors that stand for plain arrays
         self.given: dict[int, Tensor] = {}  # those of them that are no arguments, by the id of the array
-        self.numbers: dict[int, Any] = {}  # what they were
-        self.frozen: dict[Tensor, None] = {}
-        self.walking = self.chose = False  # whether rules are at work, and whether there were choices
-        self.wrong: list[Tensor] = []  # whether there is a nan in a gradient that it computes
+        self.numbers: dict[int, Any] = {}  # copies of these arrays, to see whether they are written to
+        self.frozen: dict[Tensor, None] = {}  # those whose numbers were looked at
+        self.walking = False  # whether rules run, in a walk back
+        self.chose = False  # whether there were choices: calls that leave numbers out, such as np.where
+        self.wrong: list[Tensor] = []  # for each gradient that it computes, whether there is a nan in it
         self.draws: list[Tensor] = []
         modules = [(name, sys.modules[name]) for name in ("random", "numpy.random") if name in sys.modules]
         self.generators = {generator: name for name, generator in [*modules, *generators]}
         self.before = {generator: state_of(generator) for generator in self.generators}
-        self.after: dict[Any, Any] = {}  # the states of those that were drawn from by `draw`
+        self.after: dict[Any, Any] = {}  # the states of those that were drawn from by `sample`
 
     def variable(self, array: Any, requires_grad: bool, is_array: bool) -> Tensor:
         """A Tensor that stands for an input."""
-        tensor = Tensor(array)
-        tensor._requires_grad, tensor._time = requires_grad, self.begin
+        tensor = Tensor(array, requires_grad)
+        self.inputs.add(tensor)
         if is_array:
             self.arrays.add(tensor)
         return tensor
 
     def standing(self, x: Any) -> Any:
-        """The Tensor that stands for an array; what only the rules know is a constant."""
+        """The Tensor that stands for an array, which is an input of the program; one that a rule made is a constant."""
         if isinstance(x, np.ndarray):
             if id(x) not in self.given:
                 self.given[id(x)] = Tensor(x) if self.walking else self.variable(x, False, True)
                 self.numbers[id(x)] = copy_of(x)
-                self.mixed = self.mixed or (not self.walking and id(owner_of(x)) not in self.known)
+                self.saw_derived_arrays |= not self.walking and id(owner_of(x)) not in self.known
             return self.given[id(x)]
-        self.mixed = self.mixed or (not self.walking and isinstance(x, np.generic))
+        self.saw_derived_arrays |= not self.walking and isinstance(x, np.generic)
         return x
 
-    def walk(self, function: Function, *args: Any, **kwargs: Any) -> dict[Tensor, Any]:
+    def walk(self, go_on: Function, root: Any, gradient: Any, targets: Any, recorded: bool, free: bool) -> Any:
         """Walk back through what was recorded, which is recorded, too."""
-        outside, self.walking = self.walking, True
+        before, self.walking = self.walking, True
         try:
-            answers: dict[Tensor, Any] = function(*args, **kwargs)
+            answers = walk(history(root, targets), root, as_tensor(gradient), recorded=True)
             self.wrong += [
-                self.call(np.any, (self.call(np.isnan, (g,), {}),), {}) for g in map(as_tensor, answers.values())
+                self.record(np.any, (self.record(np.isnan, (g,), {}),), {}) for g in map(as_tensor, answers.values())
             ]
         finally:
-            self.walking = outside
+            self.walking = before
         return answers
 
-    def met(self) -> list[Any]:
-        """The arrays that are read afresh."""
-        return [tensor._data for tensor in self.given.values() if tensor in self.arrays]
+    def arrays_read(self) -> list[Any]:
+        """The arrays that are read anew in every run of the program."""
+        return [array_of(tensor) for tensor in self.given.values() if tensor in self.arrays]
 
     def traced(self, tensor: Tensor) -> bool:
         """Whether its numbers may differ from run to run: those of inputs, parameters, and what is made of them do."""
-        return tensor.function is not None or tensor._time <= self.begin
+        return tensor.function is not None or self.is_input(tensor)
 
     def is_input(self, tensor: Tensor) -> bool:
         """Whether it was there before, and so is read afresh in every run."""
-        return tensor._time <= self.begin
+        return tensor in self.inputs or time_of(tensor) <= self.begin
 
     def belongs(self, thing: Any) -> bool:
-        """Whether a thing is a Tensor that has to do with this run alone."""
-        return isinstance(thing, Tensor) and thing._time >= self.begin and self.traced(thing)
+        """Whether a thing is a Tensor that was made while the function was traced, of what may differ next time."""
+        return isinstance(thing, Tensor) and time_of(thing) >= self.begin and self.traced(thing)
 
-    def call(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def call(self, go_on: Function, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Record a call; of a composite, the calls that it is spelled with, or the one that is as good."""
+        if go_on is call_other and function in composites:
+            return shortcuts.get(function, composites[function])(*args, **kwargs)
+        return self.record(function, args, kwargs)
+
+    def record(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any], tracks: bool = True) -> Any:
         """Run a function of the tables, and record it when it has to do with what is traced."""
+        if function is unrecorded:  # a copy that passes no gradient on; booleans have none anyway
+            return self.record(np.positive, args, {}, False) if args[0].dtype != bool else args[0]
         if function in SHAPES:
-            return function(*numbers(args), **numbers(kwargs))
+            return function(*arrays_in(args), **arrays_in(kwargs))
         args, kwargs = mapped(self.standing, tuple(args)), mapped(self.standing, kwargs)
-        values, options = numbers(args), numbers(kwargs)
+        values, options = arrays_in(args), arrays_in(kwargs)
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         of_inputs = list(filter(self.traced, tensors))
         masks = [tensor for tensor in tensors[1:] if tensor.dtype == bool] if function is getitem else []
         for tensor in tensors if function in LOOKS else masks:
-            self.read(tensor, f"calls {name_of(function)}, which returns as many numbers as it finds")
+            self.looked_at(tensor, f"calls {name_of(function)}, which returns as many numbers as it finds")
         if function in LOOKS:
             return function(*values, **options)
+        body = self.drawn if function is sampled else function
         try:
-            answer = function(*values, **options) if function is not draw else self.drawn(*values, **options)
+            answer = outside(functools.partial(body, **options), *values)
         except (TypeError, ValueError, IndexError) as error:
             raise explained(error, function, args) from error
-        result = Tensor(answer)
-        tracked = function in vjps and is_recording() and any(tensor._requires_grad for tensor in tensors)
-        if function is draw:
+        tracked = function is argument or any(tensor.requires_grad for tensor in tensors)
+        tracked = tracks and tracked and function in vjps and is_recording()
+        self.chose = self.chose or isinstance(vjps.get(function), Choice) or "where" in kwargs
+        if not (of_inputs or tracked or function is sampled):
+            return Tensor(answer)
+        array = np.asarray(answer)
+        positions = [i for i, x in enumerate(args) if isinstance(x, Tensor) and x.requires_grad] if tracked else []
+        result = answered(function, args, kwargs, array, positions, values, tracked and array.dtype.kind == "f")
+        if function is sampled:
             self.draws.append(result)
-        self.chose = self.chose or function in choices or "where" in kwargs
-        if of_inputs or tracked or function is draw:
-            result._requires_grad = tracked and result.dtype.kind == "f"
-            result.function, result.args, result.kwargs, result._arrays = function, args, kwargs, values
-            if function in constants or self.arrays.issuperset(of_inputs):
-                self.arrays.add(result)
+        if function in constants or self.arrays.issuperset(of_inputs):
+            self.arrays.add(result)
         return result
 
-    def detached(self, tensor: Tensor) -> Tensor:
-        """The same numbers without their history: a call like any other, but for the gradient."""
-        answer: Tensor = self.call(np.positive, (tensor,), {}) if tensor.dtype != bool else tensor
-        answer._requires_grad = False
-        return answer
+    def look(self, go_on: Function, tensor: Tensor) -> Any:
+        return self.looked_at(tensor)
 
-    def read(self, tensor: Tensor, how: str = "") -> None:
-        """Somebody wants to look at numbers, which only arrays that are no arguments allow."""
+    def looked_at(self, tensor: Tensor, how: str = "") -> Any:
+        """The numbers of a tensor: only those that are the same in every run, and those of arrays, may be looked at.
+
+        The program is for these numbers of the arrays alone then, of which it is made sure in every run.
+        """
         if not self.traced(tensor):
-            return
+            return array_of(tensor)
         found, stack = {tensor}, [tensor]
         while stack:
             node = stack.pop()
             if self.is_input(node):
-                if self.given.get(id(node._data)) is not node:
+                if self.given.get(id(array_of(node))) is not node:
                     self.refuse(how or f"looks at the numbers of a {tensor.dtype}{list(tensor.shape)} tensor")
                 self.frozen[node] = None
-            if node.function is draw:
+            if node.function is sampled:
                 self.refuse(how or "looks at random numbers")
             for leaf in () if self.is_input(node) else leaves((node.args, node.kwargs)):
                 if isinstance(leaf, Tensor) and leaf not in found:
                     found.add(leaf)
                     stack.append(leaf)
+        return array_of(tensor)
+
+    def read(self, go_on: Function, tensor: Tensor) -> Any:
+        self.looked_at(tensor)
+        return outside(go_on, tensor)
+
+    def write(self, go_on: Function, leaf: Tensor, value: Any) -> None:
+        what = f"of a {leaf.dtype}{list(leaf.shape)} tensor"
+        if go_on is set_grad:
+            self.refuse(f"changes the gradient {what}, as backward() does, which would be done once and never again")
+        self.refuse(f"assigns to the data {what}" if go_on is set_data else f"changes the numbers {what} in place")
+
+    def is_array(self, tensor: Tensor) -> bool:
+        return tensor in self.arrays
 
     def refuse(self, what: str) -> NoReturn:
         """Raise an error that names the user's own line."""
@@ -190,7 +206,7 @@ class Trace:
         now = state_of(generator)
         undisturbed = same(now, self.after.get(generator, self.before.setdefault(generator, now)))
         answer = function(*args, **kwargs)
-        if undisturbed:  # else it is found out in the end
+        if undisturbed:  # otherwise somebody drew without `sample`, which `__exit__` reports
             self.after[generator] = state_of(generator)
         return answer
 
@@ -205,7 +221,7 @@ class Trace:
         if kind is not None:
             return
         for key, numbers in self.numbers.items():
-            array = self.given[key]._data
+            array = array_of(self.given[key])
             if not same_numbers(array, numbers):
                 raise TraceError(
                     f"the function writes to a {array.dtype}{list(array.shape)} array after it was used with a Tensor, "
@@ -215,8 +231,8 @@ class Trace:
             if not same(found[generator], self.after.get(generator, before)):
                 raise TraceError(
                     f"the function draws from {self.generators.get(generator, 'a generator')!r}, which a program would "
-                    "not do again: say mg.draw(rng.random, shape) for rng.random(shape), or give it the random numbers "
-                    "as an argument."
+                    "not do again: say mg.sample(rng.random, shape) for rng.random(shape), or give it the random "
+                    "numbers as an argument."
                 )
 
 
@@ -254,44 +270,3 @@ def put_back(generator: Any, state: Any) -> None:
 
 def same(state: Any, other: Any) -> bool:
     return pickle.dumps(state) == pickle.dumps(other)
-
-
-def current() -> Trace | None:
-    """The trace that is under way in this thread and async task."""
-    watching = observer()
-    return watching if isinstance(watching, Trace) else None
-
-
-def apart() -> bool:
-    """Whether calls are traced or debugged here, or done again with the same draws, so that programs must not run."""
-    return (_observer.get() or _watcher.get()) is not None or _draws.get() is not None
-
-
-def draw(function: Function, *args: Any, **kwargs: Any) -> Any:
-    """`function(*args, **kwargs)` for what differs each time, such as `rng.random`: a program calls it anew, too.
-
-    A layer that says `draw(self.rng.random, x.shape)` for `self.rng.random(x.shape)` can be compiled. When a compiled
-    function is run again, for higher derivatives, it is given the same numbers.
-
-    >>> draw(np.random.default_rng(0).integers, 10, size=3)
-    array([8, 6, 5])
-    """
-    if trace := current():
-        return trace.call(draw, (function, *args), kwargs)
-    again = _draws.get()
-    return function(*args, **kwargs) if again is None else next(again)
-
-
-@contextmanager
-def drawing_again(draws: Iterable[Any]) -> Iterator[None]:
-    """Let `draw` return these, one after the other."""
-    token = _draws.set(iter(draws))
-    try:
-        yield
-    finally:
-        _draws.reset(token)
-
-
-def numbers(value: Any) -> Any:
-    """The same structure of arguments with arrays for Tensors."""
-    return mapped(lambda x: x._data if isinstance(x, Tensor) else x, value)

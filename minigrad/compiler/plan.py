@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.graph import REDUCTIONS, Value
-from minigrad.rules import join
+from minigrad.compiler.graph import REDUCTIONS, Value
+from minigrad.tables.rules import concatenate
 
 METHODS = {method for method, _ in REDUCTIONS.values()}
-NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, join, *METHODS}
+NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, concatenate, *METHODS}
 
 
 def is_new(value: Value) -> bool:

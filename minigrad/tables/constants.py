@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minigrad.tensor import constants, refusals
+from minigrad.engine import constants, refusals
 
 constants.update(
     {

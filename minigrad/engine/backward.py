@@ -1,0 +1,171 @@
+"""The walk back: from the youngest call to the oldest, every argument receives what the table says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from minigrad.engine import messages
+from minigrad.engine.node import Function, Node, as_array, time_of, vjps
+from minigrad.engine.switch import isolated, set_recording, silence_warnings
+
+
+class Graph(NamedTuple):
+    """What a walk goes through: calls, the oldest first, and leaves, or in their place the `only` targets."""
+
+    calls: list[Any]
+    leaves: list[Any]
+    only: bool
+
+
+class Call(NamedTuple):
+    """A call as its rules are shown it: with tensors for arrays where the walk is recorded."""
+
+    node: Node
+    args: Sequence[Any]
+    values: Sequence[Any]
+    kwargs: dict[str, Any]
+    ans: Any
+
+
+# How a rule is applied: `step(call, position, rule, g)`, with None for the position of a joint rule.
+Step: TypeAlias = "Callable[[Call, int | None, Function, Any], Any]"
+
+
+def history(root: Node, targets: Set[Node] = frozenset()) -> Graph:
+    """The calls that `root` was made by, and the leaves; or the targets, and of the calls those that depend on one.
+
+    Raises RuntimeError where the graph was freed, or an argument has been changed since it was used.
+    """
+    oldest = min(map(time_of, targets), default=-1)
+    found, calls, leaves = {root}, list[Any](), list[Any]()
+    (leaves if root.function is None or root in targets else calls).append(root)
+    for node in calls:  # which grows on the way
+        args, time = node.args, node._time
+        if args is None:
+            raise messages.freed()
+        for argument in args:
+            if isinstance(argument, Node) and (argument._time > time or (argument.args and argument.function is None)):
+                owners: Any = argument.args if argument.function is None else ()  # what it is a view of
+                if max(map(time_of, (argument, *owners))) > time:
+                    raise messages.changed(node.function, argument)
+        for position in node.tracked:
+            argument = args[position]
+            if argument not in found and argument._time >= oldest:
+                found.add(argument)
+                (leaves if argument.function is None or argument in targets else calls).append(argument)
+    calls.sort(key=time_of)
+    if targets:
+        found = set(targets)
+        for node in calls:
+            if any(node.args[position] in found for position in node.tracked):
+                found.add(node)
+        calls, leaves = [node for node in calls if node in found], [node for node in leaves if node in targets]
+    return Graph(calls, leaves, bool(targets))
+
+
+def walk(*args: Any, **options: Any) -> dict[Node, Any]:
+    """See `_walk`, which switches recording and warnings as long as it takes."""
+    return isolated(_walk, *args, **options)  # type: ignore[no-any-return]
+
+
+def _walk(
+    graph: Graph, root: Node, gradient: Any, recorded: bool = False, free: bool = False, step: Step | None = None
+) -> dict[Node, Any]:
+    """Pass the gradient of `root` back through the calls, which are used up, to the leaves.
+
+    Returns their gradients, and those of answers that retain theirs: arrays that nobody else has, or Tensors where the
+    walk is `recorded`. `free` takes the graph apart on the way.
+    """
+    set_recording(recorded)
+    silence_warnings()  # an inf or nan shows in the gradient, as it should
+    (calls, leaves, only), gradients, kept = graph, {root: gradient}, dict[Node, Any]()
+    wanted = {*calls, *leaves} if only else None  # None: all that are tracked
+    owned = set[Node]()  # those whose gradient is an array that nobody else has
+    while calls:
+        node = calls.pop()
+        g, rules = gradients.pop(node, None), vjps[node.function]
+        args, kwargs = node.args, node.kwargs
+        values, ans = (args, node) if recorded else (node._values, node._array)
+        if free:
+            node.args = node._values = None
+        if g is None:
+            continue
+        if node._retains and not recorded:
+            kept[node] = np.array(g)
+        joint, add, is_new = rules.joint, rules.add, rules.new
+        call: Any = step and Call(node, args, values, kwargs, ans)
+        if joint:
+            rules = step(call, None, joint, g) if step else joint(g, ans, *values, **kwargs)
+        for position in node.tracked:
+            argument = args[position]
+            if wanted is not None and argument not in wanted:
+                continue
+            if add and argument in owned and not (recorded or step):
+                add(gradients[argument], g, *values)
+                continue
+            rule = rules[position] if position < len(rules) else messages.no_rule(node, len(rules), position)
+            if rule is None:
+                continue
+            if joint or step:
+                part = rule if joint else step(call, position, rule, g)  # type: ignore[misc]
+            else:  # ** of nothing takes as long as a sum
+                part = rule(g, ans, *values, **kwargs) if kwargs else rule(g, ans, *values)
+            array, is_own = argument._array, is_new or add is not None
+            if getattr(part, "shape", None) != array.shape or part.dtype != array.dtype:
+                part, is_own = fit(part, argument, node, position), array.ndim > 0
+            if argument in gradients:
+                part, is_own = gradients[argument] + part, array.ndim > 0
+            gradients[argument] = part
+            if is_own:
+                owned.add(argument)
+    for leaf in leaves:
+        g, array = gradients.get(leaf), leaf._array
+        if g is None or not (recorded or (leaf in owned and g.dtype == array.dtype)):
+            g = np.zeros_like(array) if g is None else np.array(g, array.dtype)
+        kept[leaf] = g
+    return kept
+
+
+def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
+    """Undo broadcasting and promotion: the gradient `g` gets the shape and the dtype of its argument.
+
+    This is the one place where that happens. What broadcasting has stretched or added is an axis of the answer, too.
+    """
+    g, shape, dtype, full = as_array(g), argument._array.shape, argument._array.dtype, answer._array.shape
+    if g.dtype.kind in "cO":  # complex, or None
+        raise messages.not_real_gradient(answer.function, position, g)
+    if g.shape == full != shape == full[1:]:  # the way of every bias
+        g = total(g, (0,))
+    elif g.shape != shape:
+        axes, of_answer = stretched(shape, g.shape), ((1,) * g.ndim + full)[-g.ndim :]
+        if axes is None or any(of_answer[i] != g.shape[i] != 1 for i in axes):
+            raise messages.misshapen(answer.function, position, g.shape, shape, full)
+        g = unbroadcast(g, shape)
+    return g if g.dtype == dtype else g.astype(dtype)
+
+
+def stretched(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The axes of `full` that broadcasting has added to `shape`, or stretched; None where it cannot make it of that."""
+    added = len(full) - len(shape)
+    pairs = list(enumerate(zip(full[max(added, 0) :], shape, strict=False), added))
+    if added < 0 or any(m != n != 1 for _, (m, n) in pairs):
+        return None
+    return (*range(added), *(i for i, (m, n) in pairs if m != n))
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """The sum of `g` over the axes that broadcasting has added to `shape`, or stretched."""
+    axes = stretched(shape, g.shape) or ()
+    g = total(g, axes)
+    return g if g.shape == shape else np.reshape(g, shape)
+
+
+def total(g: Any, axes: tuple[int, ...]) -> Any:
+    """The sum along some axes; of many rows a product is faster, and rounds less."""
+    if axes == (0,) and type(g) is np.ndarray and g.size > 4096 and g.dtype.char in "fd":
+        return np.dot(np.ones(len(g), g.dtype), g.reshape(len(g), -1)).reshape(g.shape[1:])
+    dtype = np.float32 if g.dtype == np.float16 else None  # half precision is too short to count to 2049
+    return np.add.reduce(g, axis=axes, dtype=dtype)

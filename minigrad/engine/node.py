@@ -1,0 +1,123 @@
+"""A node of the graph, an array plus the call that made it; and the tables that say what a call may be.
+
+    vjps         function -> its rules
+    composites   function -> the same function spelled with others; looked up first, and may `call` a rule of its own
+                 for the form that has one (np.where)
+    constants    functions without a derivative (comparisons, shapes, indices): plain arrays come out
+    refusals     functions that have none for a reason, with that reason
+    shortcuts    composite -> a function that gives the same up to rounding
+
+A rule for each argument, `rule(g, ans, *args, **kwargs)`, says what the argument receives when the answer `ans`
+receives the gradient `g`; None stands for a derivative of zero.
+
+The graph has one invariant: a call is younger than its arguments. Every node carries the time at which its numbers were
+written, so sorting by time is a topological sort, and an argument younger than the call that used it has been changed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Function: TypeAlias = Callable[..., Any]
+
+
+class Rules(tuple["Function | None", ...]):
+    """A rule for each argument; or one `joint` rule, which returns what all of them receive, None for nothing.
+
+    `add(total, g, *args)` does in place what `total += rule(g, ans, *args)` does, where that is quicker. A joint rule
+    with a method `masked(g, ans, mask, masks, **kwargs)` knows how to walk with masks; see `branches`.
+    """
+
+    new = False  # whether what they return is memory that nobody else has
+
+    def __new__(cls, *rules: Function | None, joint: Function | None = None, add: Function | None = None) -> Any:
+        self: Any = super().__new__(cls, rules)
+        self.joint, self.add = joint, add
+        return self
+
+
+class Product(Rules):
+    """Rules of a sum of products with one factor from each argument."""
+
+    new = True
+
+
+class Selection(Rules):
+    """Rules of a function that moves, repeats or adds up numbers, and changes none."""
+
+
+class Choice(Selection):
+    """Rules of a selection that leaves numbers out."""
+
+
+class Table(dict[Function, Any]):
+    """Rules by their function, where a tuple becomes Rules; and which functions are choices."""
+
+    choices: ClassVar[set[Function]] = set()
+
+    def __setitem__(self, function: Function, rules: Sequence[Function | None]) -> None:
+        super().__setitem__(function, rules if isinstance(rules, Rules) else Rules(*rules))
+        (self.choices.add if isinstance(rules, Choice) else self.choices.discard)(function)
+
+
+vjps = Table()
+composites: dict[Function, Function] = {}
+constants: set[Function] = set()
+refusals: dict[Function, str] = {}
+shortcuts: dict[Function, Function] = {}
+
+now = itertools.count().__next__
+NO_KWARGS: dict[str, Any] = {}
+
+# glibc gives memory back to the system in every training step, and page faults then cost as much as the arithmetic. It
+# learns from one large block that is freed to keep what it has (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
+np.empty(2**24, np.uint8)
+
+
+class Node:
+    """An array, its gradient, and the call that made it: `function(*args, **kwargs)`; a leaf has no function."""
+
+    __slots__ = (
+        "__weakref__", "_array", "_grad", "_requires_grad", "_retains", "_time", "_values",
+        "args", "function", "kwargs", "tracked",
+    )  # fmt: skip
+
+    kind: ClassVar[type[Node]]  # what the answers of calls are: Tensors
+
+    _array: Array
+    _time: int  # when the numbers were written
+    _requires_grad: bool
+    _grad: Array | None
+    _retains: bool  # whether the answer of a call keeps its gradient, as leaves do
+    function: Function | None
+    args: Sequence[Any] | None  # None once the graph was walked and freed
+    kwargs: dict[str, Any]
+    tracked: Sequence[int]  # the positions of those arguments that required a gradient when the call was made
+    _values: Sequence[Any] | None  # what stands in `args`, with arrays for nodes
+
+
+array_of, time_of, function_of, kwargs_of = map(attrgetter, ("_array", "_time", "function", "kwargs"))
+
+
+def as_array(x: Any) -> Any:
+    """What NumPy takes `x` for: lists and numbers become arrays, and a Tensor stays one."""
+    return x if isinstance(x, Node) else np.asarray(x)
+
+
+def mapped(change: Function, value: Any) -> Any:
+    """The same structure of lists, tuples and dicts, with what `change` makes of all else."""
+    if isinstance(value, (list, tuple)):
+        return type(value)([mapped(change, item) for item in value])
+    return {key: mapped(change, item) for key, item in value.items()} if isinstance(value, dict) else change(value)
+
+
+def arrays_in(value: Any) -> Any:
+    """The same structure with arrays for nodes."""
+    return mapped(lambda x: x._array if isinstance(x, Node) else x, value)

@@ -1,0 +1,16 @@
+"""Optimizers, schedules of their learning rate, and gradient clipping."""
+
+from minigrad.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
+from minigrad.optim.schedules import (
+    Schedule,
+    cosine_schedule,
+    exponential_schedule,
+    one_cycle_schedule,
+    step_schedule,
+    warmup_schedule,
+)
+
+__all__ = [
+    "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "Schedule", "clip_grad_norm", "cosine_schedule",
+    "exponential_schedule", "one_cycle_schedule", "step_schedule", "warmup_schedule",
+]  # fmt: skip

@@ -1,0 +1,294 @@
+"""Optimizers and gradient clipping, in order of increasing complexity.
+
+An optimizer is a formula, `update(p, g, *state) -> (p, *state)`, the lines of the paper. How it is applied is said once
+for all of them: small parameters become views of one vector, so that a step is a handful of NumPy calls however many
+layers there are, and long vectors are moved part by part, so that what lies between stays in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigrad.engine import Array, Tensor, array_of, quietly, rebind, touch
+from minigrad.nn.state import fitting_arrays
+from minigrad.optim.checks import at_least_zero, fraction
+
+CHUNK = 3 * 2**13  # elements that are moved at a time; a larger parameter has a vector of its own
+
+
+class Flat:
+    """Parameters of one dtype in one vector, of which they become views, so that they are moved at once."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.parameters = parameters
+        self.data = np.concatenate([parameter.data for parameter in parameters], axis=None)
+        zeros = self.parts(np.zeros_like(self.data))
+        self.rows = list(zip(parameters, self.parts(self.data), zeros, strict=True))
+        for parameter, view, _ in self.rows:
+            rebind(parameter, view)
+
+    def __reduce__(self) -> Any:
+        return Flat, (self.parameters,)  # a copy makes views of its own, of the copied parameters
+
+    def parts(self, vector: Array) -> list[Array]:
+        """The parts of a vector that belong to the parameters, in their shapes."""
+        ends = np.cumsum([parameter.size for parameter in self.parameters])[:-1]
+        parts = np.split(vector, ends)
+        return [part.reshape(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
+
+    def gather(self) -> Array:
+        """The gradients as one vector, None as zeros; and what was assigned to `.data` goes to where it belongs."""
+        gradients = []
+        for parameter, view, zeros in self.rows:
+            if not parameter.requires_grad:
+                raise RuntimeError(
+                    f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
+                    "new one of the parameters that are to move."
+                )
+            if array_of(parameter) is not view:
+                view[...] = parameter.data
+                rebind(parameter, view)
+            g = parameter.grad
+            gradients.append(zeros if g is None else g)
+        return gradients[0].ravel() if len(gradients) == 1 else np.concatenate(gradients, axis=None)
+
+
+class Optimizer:
+    """What all optimizers share: `lr`, the step, and the state that a checkpoint keeps.
+
+    `parameters` are tensors that require a gradient, such as `model.parameters()`; each counts once. `weight_decay`
+    adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one of zero.
+    """
+
+    slots: tuple[str, ...] = ()  # names of what the algorithm remembers for every number of a parameter
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
+        self.parameters = list({id(parameter): parameter for parameter in parameters}.values())
+        if not self.parameters:
+            raise ValueError(f"{type(self).__name__} got no parameters: give it tensors, such as model.parameters()")
+        groups: dict[Any, list[Tensor]] = {}
+        for parameter in self.parameters:
+            if not isinstance(parameter, Tensor) or not parameter.requires_grad or parameter.function is not None:
+                raise TypeError(f"{type(self).__name__} takes leaf tensors that require a gradient, not {parameter!r}")
+            alone = id(parameter) if parameter.size > CHUNK else None
+            groups.setdefault((parameter.dtype, alone), []).append(parameter)
+        at_least_zero(lr=lr, weight_decay=weight_decay)
+        self.lr, self.weight_decay = lr, weight_decay
+        self.steps = 0
+        self.flats = [Flat(group) for group in groups.values()]
+        self.memory = [[np.zeros_like(flat.data) for _ in self.slots] for flat in self.flats]
+
+    def update(self, p: Any, g: Any, *state: Any) -> Any:
+        """The formula: from parameters, their gradient and what is named in `slots`, zero at first, to `(p, *state)`.
+
+        All are arrays of one shape and dtype. It works element by element, since it may be shown any part of the
+        parameters at a time. It may return new arrays, or be written with `p -= ...` and the like, which moves an array
+        in place and makes a new Tensor; the gradient is not written to. `self.steps` counts from 1. NumPy warns of
+        nothing here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method update(self, p, g, *state) -> (p, *state)")
+
+    def decay(self, p: Any, g: Any) -> tuple[Any, Any]:
+        """The parameters and their gradient with the decay of the weights in it."""
+        return p, g + self.weight_decay * p
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters:
+            parameter.zero_grad()
+
+    def step(self) -> None:
+        """Move all parameters once, by their gradients; where one diverges, it shows in the loss."""
+        gradients = [flat.gather() for flat in self.flats]
+        self.steps += 1
+        quietly(self._move_all, gradients)
+
+    def _move_all(self, gradients: list[Array]) -> None:
+        for flat, g, state in zip(self.flats, gradients, self.memory, strict=True):
+            touch(flat.parameters)
+            if g.size <= CHUNK:
+                self._move(flat.data, g, state)
+                continue
+            for start in range(0, g.size, CHUNK):
+                part = slice(start, start + CHUNK)
+                self._move(flat.data[part], g[part], [vector[part] for vector in state])
+
+    def _move(self, data: Array, g: Array, state: list[Array]) -> None:
+        p, g = self.decay(data, g) if self.weight_decay else (data, g)
+        moved = self.update(p, g, *state)
+        if moved is data:
+            return
+        moved = moved if isinstance(moved, tuple) else (moved,)
+        if len(moved) != 1 + len(state):
+            names = ", ".join(["p", *self.slots])
+            raise TypeError(f"{type(self).__name__}.update returned {len(moved)} arrays; wanted ({names})")
+        for old, new in zip((data, *state), moved, strict=True):
+            if new is not old:
+                old[...] = new
+
+    def _remembered(self) -> dict[str, Array]:
+        """What is remembered for each parameter, in its shape."""
+        numbers = {id(parameter): i for i, parameter in enumerate(self.parameters)}
+        return {
+            f"{slot}.{numbers[id(parameter)]}": part
+            for flat, state in zip(self.flats, self.memory, strict=True)
+            for slot, vector in zip(self.slots, state, strict=True)
+            for parameter, part in zip(flat.parameters, flat.parts(vector), strict=True)
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of what changes from step to step, besides the parameters and their gradients."""
+        return {"lr": self.lr, "steps": self.steps, **{k: part.copy() for k, part in self._remembered().items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of the same kind of optimizer over the same parameters, or raise and change nothing."""
+        arrays = fitting_arrays(self, {name: np.shape(value) for name, value in self.state_dict().items()}, state)
+        self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
+        for name, part in self._remembered().items():
+            part[...] = arrays[name]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum as in Sutskever et al. (ICML 2013) in PyTorch's form.
+
+        v = momentum * v + g
+        p = p - lr * v                          or, with `nesterov`,  p - lr * (g + momentum * v)
+
+    >>> p = Tensor([1.0, 2.0], requires_grad=True)
+    >>> np.sum(p**2).backward()
+    >>> SGD([p], lr=0.1).step()
+    >>> p
+    Tensor([0.8, 1.6], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        at_least_zero(momentum=momentum)
+        if nesterov and not momentum:
+            raise ValueError("nesterov=True looks ahead by the momentum: give one, such as momentum=0.9")
+        self.momentum, self.nesterov = momentum, nesterov
+        self.slots = ("velocity",) if momentum else ()
+        super().__init__(parameters, lr, weight_decay)
+
+    def update(self, p: Any, g: Any, velocity: Any = None) -> Any:
+        if velocity is None:
+            p -= self.lr * g
+            return p
+        velocity *= self.momentum
+        velocity += g
+        p -= self.lr * (g + self.momentum * velocity if self.nesterov else velocity)
+        return p, velocity
+
+
+class RMSprop(Optimizer):
+    """Gradients divided by a running root mean square (Tieleman and Hinton, Coursera lecture 6.5, 2012).
+
+    s = alpha * s + (1 - alpha) * g^2
+    p = p - lr * g / (sqrt(s) + eps)
+    """
+
+    slots = ("s",)
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        fraction(alpha=alpha)
+        at_least_zero(eps=eps)
+        self.alpha, self.eps = alpha, eps
+        super().__init__(parameters, lr, weight_decay)
+
+    def update(self, p: Any, g: Any, s: Any) -> Any:
+        s *= self.alpha
+        s += (1 - self.alpha) * np.square(g)
+        p -= self.lr * g / (np.sqrt(s) + self.eps)
+        return p, s
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba, ICLR 2015, arXiv:1412.6980, algorithm 1).
+
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g^2
+    p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        fraction(beta1=betas[0], beta2=betas[1])
+        at_least_zero(eps=eps)
+        self.betas, self.eps = betas, eps
+        super().__init__(parameters, lr, weight_decay)
+
+    def update(self, p: Any, g: Any, m: Any, v: Any) -> Any:
+        beta1, beta2 = self.betas
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * np.square(g)
+        rate, root = self.lr / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
+        p -= rate * m / (np.sqrt(v) / root + self.eps)
+        return p, m, v
+
+
+class AdamW(Adam):
+    """Adam whose weight decay is apart from the gradient (Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101).
+
+    p = p - lr * weight_decay * p, then the step of Adam
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)
+
+    def decay(self, p: Any, g: Any) -> tuple[Any, Any]:
+        p -= self.lr * self.weight_decay * p
+        return p, g
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients so that their common Euclidean norm is at most `max_norm`; returns the norm before.
+
+    Pascanu et al., ICML 2013 (arXiv:1211.5063). Call it between backward() and step(). When a gradient is inf or nan,
+    so is the norm, and no gradient is changed: there is no length to scale to.
+
+    >>> p = Tensor([3.0, 4.0], requires_grad=True)
+    >>> np.sum(p * p / 2).backward()
+    >>> clip_grad_norm([p], max_norm=1.0), p.grad
+    (5.0, array([0.6, 0.8]))
+    """
+    at_least_zero(max_norm=max_norm)
+    gradients = {p: g for p in parameters if (g := p.grad) is not None}
+    total = math.hypot(*(float(np.linalg.norm(g.astype(np.float64))) for g in gradients.values()))  # float32 overflows
+    if max_norm < total < math.inf:
+        for parameter, g in gradients.items():
+            parameter.grad = g * (max_norm / total)
+    return total

@@ -1,0 +1,48 @@
+"""Random numbers that are drawn by name, so that a function that is run again is given the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minigrad.engine import Mode, call_other, composites, constants, outside
+
+
+def sample(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call `function(*args, **kwargs)`, which gives something else each time, such as `rng.random`.
+
+    A layer that says `sample(self.rng.random, x.shape)` for `self.rng.random(x.shape)` can be compiled: the compiled
+    layer draws anew at each call, too. Where a function is run again to be differentiated, by `minigrad.checkpoint` or
+    for higher derivatives of a compiled function, it is given the same numbers.
+
+    >>> import numpy as np
+    >>> sample(np.random.default_rng(0).integers, 10, size=3)
+    array([8, 6, 5])
+    """
+    return call_other(sampled, (function, *args), kwargs)
+
+
+def sampled(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The call that modes are shown for a sample."""
+    return function(*args, **kwargs)
+
+
+constants.add(sampled)
+
+
+class Samples(Mode):
+    """Keeps what is drawn in the list `drawn`; or, where it is given such a list, gives the same again."""
+
+    def __init__(self, drawn: Sequence[Any] | None = None) -> None:
+        self.drawn: list[Any] = []
+        self.again = None if drawn is None else iter(drawn)
+
+    def call(self, go_on: Callable[..., Any], function: Any, args: Any, kwargs: Any) -> Any:
+        if go_on is call_other and function in composites:  # samples may be drawn in it
+            return composites[function](*args, **kwargs)
+        if function is sampled and self.again is not None:
+            return next(self.again)
+        answer = outside(go_on, function, args, kwargs)
+        if function is sampled:
+            self.drawn.append(answer)
+        return answer
