@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,8 +42,10 @@ class Samples(Mode):
         if go_on is call_other and function in composites:  # samples may be drawn in it
             return composites[function](*args, **kwargs)
         if function is sampled and self.again is not None:
-            return next(self.again)
+            for drawn in self.again:
+                return copy.copy(drawn)  # which may be written to
+            raise RuntimeError("a function that is run again draws more samples than at first: it must do the same.")
         answer = outside(go_on, function, args, kwargs)
         if function is sampled:
-            self.drawn.append(answer)
+            self.drawn.append(copy.copy(answer))
         return answer

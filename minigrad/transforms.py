@@ -11,23 +11,20 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minigrad.engine import (  # isort: skip
-    NO_KWARGS, Array, Function, Masks, Rules, Setting, Switch, Tensor, answered, array_of, arrays_in, as_array,
-    backpropagate, call, call_other, composites, history, is_recording, mode, name_of, numbers_of, on, recording,
-    setting, shortcuts, time_of, users_line, vjps, walk,
+    NO_KWARGS, Array, Function, Masks, Rules, Tensor, answered, array_of, arrays_in, as_array, backpropagate, call,
+    call_other, composites, history, inside_of, is_inside, is_recording, mode, name_of, numbers_of, on, recording,
+    shortcuts, time_of, users_line, vjps, walk,
 )  # fmt: skip
 from minigrad.sample import Samples
 from minigrad.tables.rules import put
 from minigrad.trees import flatten
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
-
-_inside: ContextVar[Setting | None] = ContextVar("inside", default=None)  # a function that is differentiated
 
 
 # --------------------------------------------------------------------------------------------------- gradients
@@ -116,8 +113,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     with recording(True):
         products = [np.sum(v * g) for v, g in zip(flat, result.pullback_leaves(seed, record=True), strict=True)]
         total = sum(products, Tensor(0.0))
-    moved = _gradients(total, np.ones((), total.dtype), [seed], result.nested)[0]
-    return result.answer, _out(moved, result.nested)
+    nested = result.nested or not all(map(is_array, flat))
+    moved = _gradients(total, np.ones((), total.dtype), [seed], nested)[0]
+    return result.answer, _out(moved, nested)
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
@@ -207,8 +205,15 @@ class Recomputation:
 
     def differentiate(self, g: Any, ans: Any, mask: Any = None, masks: Masks | None = None) -> list[Any]:
         """The gradients of the inputs, from the history of the second answer."""
-        with recording(True):
-            answer = self()
+        frozen = [tensor for tensor in self.inputs if not tensor.requires_grad]  # since the call was made
+        for tensor in frozen:
+            tensor.requires_grad = True
+        try:
+            with recording(True):
+                answer = self()
+        finally:
+            for tensor in frozen:
+                tensor.requires_grad = False
         if self.exact and not np.array_equal(array_of(answer), arrays_in(ans), equal_nan=True):
             raise RuntimeError(
                 f"the checkpointed function called in {self.line} gave another answer when it was run again, so the "
@@ -332,13 +337,13 @@ class Differentiated:
             raise TypeError(f"argnums={argnums} names one argument twice: name each once")
         chosen = [args[position] for position in positions]
         given, self.rebuild = flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
-        inside, start = setting(_inside) is not None, Tensor(0.0)
+        inside, start = is_inside(), Tensor(0.0)
         self.leaves = [variable(leaf) for leaf in given]
         tree = self.rebuild(self.leaves)
         arguments = list(args)
         for position, part in zip(positions, tree if isinstance(argnums, tuple) else (tree,), strict=True):
             arguments[position] = part
-        with Switch(_inside, True), recording(True):
+        with inside_of(True), recording(True):
             value = f(*arguments, **kwargs)
         value, aux = value if has_aux else (value, None)
         leaves, rebuild = flatten(aux)
@@ -369,7 +374,7 @@ class Differentiated:
 
     def pullback(self, g: Any) -> Any:
         """The gradients of the arguments in their structure, for the gradient `g` of the value."""
-        nested = self.nested or isinstance(g, Tensor)
+        nested = self.nested or not is_array(g)
         return self.rebuild([_out(x, nested) for x in self.pullback_leaves(g)])
 
 
@@ -396,11 +401,13 @@ def variable(x: Any) -> Tensor:
     It is no leaf, so nothing that is done to it in place reaches the memory of `x`.
     """
     numbers = numbers_of(x)
-    if isinstance(numbers, Tensor) or (isinstance(x, Tensor) and x.requires_grad):
-        with recording(True):
-            return call(argument, (x,))
     if numbers.dtype.kind != "f":
         raise TypeError(f"only floating arguments have derivatives, and this one is {numbers.dtype}: convert it first.")
+    if mode() or isinstance(x, Tensor):
+        with recording(True):
+            shown = call(argument, (x,))  # which a mode that traces tracks in any case
+        if shown.requires_grad:
+            return shown
     return answered(argument, (), NO_KWARGS, numbers, (), ())
 
 

@@ -242,9 +242,9 @@ class Counting(SGD):
 
     calls = 0
 
-    def update(self, *args: Any, **memory: Any) -> None:
+    def update(self, *args: Any) -> Any:
         self.calls += 1
-        super().update(*args, **memory)
+        return super().update(*args)
 
 
 @pytest.mark.parametrize("layers", [1, 10, 100])
@@ -690,3 +690,30 @@ def test_a_schedule_drives_an_optimizer() -> None:
         np.sum(p).backward()
         optimizer.step()
     assert p.data == 1 - 1 - 0.5 - 0.25
+
+
+class HeavyBall(Optimizer):
+    slots = ("before",)
+
+    def update(self, p: Any, g: Any, before: Any) -> Any:
+        return p - self.lr * g, p
+
+
+def test_an_update_may_return_what_it_was_given_in_another_place() -> None:
+    p = mg.Tensor(np.ones(2), requires_grad=True)
+    optimizer = HeavyBall([p], lr=0.5)
+    p.grad = np.ones(2)
+    optimizer.step()
+    np.testing.assert_array_equal(p.data, [0.5, 0.5])
+    np.testing.assert_array_equal(optimizer.state_dict()["before.0"], [1, 1])
+
+
+@pytest.mark.parametrize("answer", [lambda p, g: np.sum(p), lambda p, g: (p, p), lambda p, g: p / {}])
+def test_an_update_that_goes_wrong_raises_and_counts_no_step(answer: Any) -> None:
+    p = mg.Tensor(np.ones(2), requires_grad=True)
+    optimizer = type("Wrong", (Optimizer,), {"update": lambda self, p, g: answer(p, g)})([p], lr=0.5)
+    p.grad = np.ones(2)
+    with pytest.raises((TypeError, ValueError)):
+        optimizer.step()
+    assert optimizer.steps == 0
+    np.testing.assert_array_equal(p.data, [1, 1])

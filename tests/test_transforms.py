@@ -454,3 +454,83 @@ def test_a_tenth_derivative() -> None:
 def test_a_function_without_an_answer(nothing: Any) -> None:
     with pytest.raises(TypeError, match=f"returned {nothing!r}: does it return its answer"):
         mg.grad(lambda x: nothing)(1.0)
+
+
+# ----------------------------------------------------------------------------------------- what closes over what
+
+V = np.array([0.3, 0.4, 0.5])
+
+
+def test_jvp_is_differentiated_by_its_tangents() -> None:
+    along = lambda s: np.sum(mg.jvp(np.sin, (V,), (s * V,))[1])
+    np.testing.assert_allclose(mg.grad(along)(2.0), np.sum(np.cos(V) * V))
+    matrix = mg.jacobian(lambda v: mg.jvp(lambda x: x**2, (V,), (v,))[1])(V)
+    np.testing.assert_allclose(matrix, np.diag(2 * V))
+    assert isinstance(mg.jvp(np.sin, (V,), (mg.Tensor(V),))[1], mg.Tensor)
+
+
+FIXED = {
+    "an array": lambda v: mg.grad(lambda x: np.sum(x**2 * v))(V),
+    "a number": lambda v: mg.grad(lambda x: x * x * np.sum(v))(2.0),
+    "zeros like an argument": lambda v: mg.grad(lambda d: np.sum((v + d) ** 2))(np.zeros_like(v)),
+    "one of two": lambda v: mg.grad(lambda a, b: np.sum(a * b), (0, 1))(v, V)[0],
+    "a pullback": lambda v: mg.vjp(np.sin, V)[1](v)[0],
+    "jvp": lambda v: mg.jvp(np.sin, (V,), (v,))[1],
+}
+
+
+@pytest.mark.parametrize("f", FIXED.values(), ids=FIXED)
+def test_derivatives_at_what_is_no_argument_are_compiled(f: Any) -> None:
+    for x in (V, V + 1):
+        found, expected = mg.compile(f)(x), f(x)
+        np.testing.assert_allclose(found, expected)
+        assert type(found) is np.ndarray or np.isscalar(found)
+
+
+def test_samples_may_be_written_to() -> None:
+    rng = np.random.default_rng(1)
+
+    def masked(x: Any) -> Any:
+        mask = mg.sample(rng.random, 3)
+        mask *= 2
+        return np.sum(x * mask)
+
+    x = mg.Tensor(V, requires_grad=True)
+    y = mg.compile(masked)(x)
+    drawn = y.item()
+    for _ in range(3):
+        x.grad = None
+        y.backward(retain_graph=True)
+        assert np.sum(x.grad * V) == pytest.approx(drawn)
+    mg.checkpoint(masked)(x).backward()
+
+
+def test_freezing_afterwards_changes_nothing_for_a_checkpoint() -> None:
+    x, w = (mg.Tensor(V.copy(), requires_grad=True) for _ in range(2))
+    y = mg.checkpoint(lambda x: np.sum(x * w))(x)
+    w.requires_grad = False
+    y.backward()
+    np.testing.assert_array_equal(w.grad, V)
+    assert not w.requires_grad
+
+
+@pytest.mark.parametrize("wrapped", [mg.checkpoint, mg.compile])
+def test_one_call_that_knows_its_gradients_is_like_any_other(wrapped: Any) -> None:
+    y = wrapped(lambda x: np.sum(x**2))(mg.Tensor([1.0, 2.0], requires_grad=True))
+    y.retain_grad()
+    y.backward()
+    assert y.grad == 1
+    p = mg.Tensor(V.copy(), requires_grad=True)
+    view = p.detach()
+    view.requires_grad = True
+    y = wrapped(lambda a: np.sum(a**3))(view)
+    with mg.no_grad():
+        p *= 10.0
+    with pytest.raises(RuntimeError, match="has been changed"):
+        y.backward()
+
+
+def test_a_primitive_may_use_transforms_on_what_it_closes_over() -> None:
+    w = mg.Tensor(np.ones(3), requires_grad=True)
+    slope = mg.primitive(lambda g, ans, a: g * 2 * w)(lambda a: mg.grad(lambda z: np.sum(z**2 * w))(a))
+    np.testing.assert_array_equal(mg.grad(lambda a: np.sum(slope(a)))(V), [2, 2, 2])

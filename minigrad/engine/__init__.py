@@ -9,7 +9,7 @@ from minigrad.engine.node import (
     constants, mapped, now, refusals, shortcuts, time_of, vjps,
 )
 from minigrad.engine.switch import (
-    Mode, Setting, Switch, any_mode, is_recording, isolated, mode, no_grad, on, outside, quietly, recording, setting,
+    Mode, any_mode, inside_of, is_inside, is_recording, isolated, mode, no_grad, on, outside, quietly, recording,
 )
 from minigrad.engine.messages import explained, name_of, users_line
 from minigrad.engine.call import answered, apply, call, call_other, numbers_of, unrecorded

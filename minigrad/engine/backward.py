@@ -13,7 +13,7 @@ from minigrad.engine.switch import isolated, set_recording, silence_warnings
 
 
 class Graph(NamedTuple):
-    """What a walk goes through: calls, the oldest first, and leaves, or in their place the `only` targets."""
+    """What a walk goes through: calls, the oldest first, to the leaves; or to targets, which `only` are wanted then."""
 
     calls: list[Any]
     leaves: list[Any]
@@ -21,7 +21,7 @@ class Graph(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call as its rules are shown it: with tensors for arrays where the walk is recorded."""
+    """A call as its rules are shown it: `values` and `ans` are arrays, or Tensors where the walk is recorded."""
 
     node: Node
     args: Sequence[Any]
@@ -35,11 +35,11 @@ Step: TypeAlias = "Callable[[Call, int | None, Function, Any], Any]"
 
 
 def history(root: Node, targets: Set[Node] = frozenset()) -> Graph:
-    """The calls that `root` was made by, and the leaves; or the targets, and of the calls those that depend on one.
+    """All calls behind `root`, and the leaves; given targets, these and the calls between them and `root`.
 
     Raises RuntimeError where the graph was freed, or an argument has been changed since it was used.
     """
-    oldest = min(map(time_of, targets), default=-1)
+    oldest = min(map(time_of, targets), default=-1)  # what is older than all targets depends on none
     found, calls, leaves = {root}, list[Any](), list[Any]()
     (leaves if root.function is None or root in targets else calls).append(root)
     for node in calls:  # which grows on the way
@@ -67,14 +67,14 @@ def history(root: Node, targets: Set[Node] = frozenset()) -> Graph:
 
 
 def walk(*args: Any, **options: Any) -> dict[Node, Any]:
-    """See `_walk`, which switches recording and warnings as long as it takes."""
+    """`_walk`, in a context of its own, since it switches recording and warnings."""
     return isolated(_walk, *args, **options)  # type: ignore[no-any-return]
 
 
 def _walk(
     graph: Graph, root: Node, gradient: Any, recorded: bool = False, free: bool = False, step: Step | None = None
 ) -> dict[Node, Any]:
-    """Pass the gradient of `root` back through the calls, which are used up, to the leaves.
+    """Pass the gradient of `root` back through the calls to the leaves; `graph.calls` is emptied.
 
     Returns their gradients, and those of answers that retain theirs: arrays that nobody else has, or Tensors where the
     walk is `recorded`. `free` takes the graph apart on the way.
@@ -82,7 +82,7 @@ def _walk(
     set_recording(recorded)
     silence_warnings()  # an inf or nan shows in the gradient, as it should
     (calls, leaves, only), gradients, kept = graph, {root: gradient}, dict[Node, Any]()
-    wanted = {*calls, *leaves} if only else None  # None: all that are tracked
+    wanted = {*calls, *leaves} if only else None  # None: every tracked argument receives its part
     owned = set[Node]()  # those whose gradient is an array that nobody else has
     while calls:
         node = calls.pop()
@@ -111,11 +111,11 @@ def _walk(
                 continue
             if joint or step:
                 part = rule if joint else step(call, position, rule, g)  # type: ignore[misc]
-            else:  # ** of nothing takes as long as a sum
+            else:
                 part = rule(g, ans, *values, **kwargs) if kwargs else rule(g, ans, *values)
             array, is_own = argument._array, is_new or add is not None
             if getattr(part, "shape", None) != array.shape or part.dtype != array.dtype:
-                part, is_own = fit(part, argument, node, position), array.ndim > 0
+                part, is_own = fit(part, argument, node, position), array.ndim > 0  # 0-d, it may be no array
             if argument in gradients:
                 part, is_own = gradients[argument] + part, array.ndim > 0
             gradients[argument] = part
@@ -132,12 +132,12 @@ def _walk(
 def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
     """Undo broadcasting and promotion: the gradient `g` gets the shape and the dtype of its argument.
 
-    This is the one place where that happens. What broadcasting has stretched or added is an axis of the answer, too.
+    This happens here alone. An axis is summed away only where the answer has it, too: else the rule is wrong.
     """
     g, shape, dtype, full = as_array(g), argument._array.shape, argument._array.dtype, answer._array.shape
     if g.dtype.kind in "cO":  # complex, or None
         raise messages.not_real_gradient(answer.function, position, g)
-    if g.shape == full != shape == full[1:]:  # the way of every bias
+    if g.shape == full != shape == full[1:]:  # (n, k) for (k,), as for every bias
         g = total(g, (0,))
     elif g.shape != shape:
         axes, of_answer = stretched(shape, g.shape), ((1,) * g.ndim + full)[-g.ndim :]
@@ -148,7 +148,7 @@ def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
 
 
 def stretched(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The axes of `full` that broadcasting has added to `shape`, or stretched; None where it cannot make it of that."""
+    """The axes of `full` that broadcasting has added to `shape` or stretched; None where it cannot broadcast so."""
     added = len(full) - len(shape)
     pairs = list(enumerate(zip(full[max(added, 0) :], shape, strict=False), added))
     if added < 0 or any(m != n != 1 for _, (m, n) in pairs):

@@ -57,9 +57,9 @@ def at_once(root: Any, gradient: Any, free: bool) -> dict[Node, Any] | None:
     rules, args = vjps.get(root.function), root.args or ()
     if rules is None or rules.joint is None or not rules.new or not len({*args}) == len(args) == len(root.tracked):
         return None
-    if any(leaf.function is not None or leaf._time > root._time for leaf in args):
+    if root._retains or any(leaf.function is not None or leaf.args or leaf._time > root._time for leaf in args):
         return None
-    parts = rules.joint(gradient, root._array, *root._values, **root.kwargs)
+    parts = quietly(lambda: rules.joint(gradient, root._array, *root._values, **root.kwargs))
     if any(part is None for part in parts):
         return None
     if root.kwargs.get("may_choose") and quietly(any, map(has_nan, parts)):

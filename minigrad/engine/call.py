@@ -21,7 +21,7 @@ _new = object.__new__
 
 
 def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KWARGS) -> Tensor:
-    """Run a function of the table `vjps` on the arrays inside `args`; the answer remembers the call."""
+    """Run a function of the table `vjps` on `args`, with arrays for Tensors; the answer remembers the call."""
     if any_mode() is not None and (here := mode()):
         return here.call(call, function, args, kwargs)  # type: ignore[no-any-return]
     values, tracked, position = [], [], 0
@@ -33,7 +33,7 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KW
         values.append(argument)
         position += 1  # noqa: SIM113 - enumerate takes twice as long
     try:
-        answer = function(*values, **kwargs) if kwargs else function(*values)  # ** of nothing takes as long as a sum
+        answer = function(*values, **kwargs) if kwargs else function(*values)  # an empty ** costs as much as a sum
     except (TypeError, ValueError, IndexError) as error:
         raise messages.explained(error, function, args) from error
     result: Any = _new(Node.kind)
@@ -64,7 +64,7 @@ def answered(
     values: Sequence[Any],
     requires_grad: bool = True,
 ) -> Tensor:
-    """The answer of a call that was made already, and remembers it as if `call` had made it."""
+    """A Tensor for an answer that is known already; it remembers the call as if `call` had made it."""
     result: Any = _new(Node.kind)
     result._array, result._grad, result._retains, result._requires_grad = answer, None, False, requires_grad
     result.function, result.args, result.kwargs = function, args, kwargs
@@ -96,7 +96,7 @@ def call_other(function: Function, args: Sequence[Any], kwargs: dict[str, Any] =
 
 
 def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KWARGS) -> Any:
-    """Find a function in the tables and run it on arguments among which there are Tensors, by position alone."""
+    """Find a function in the tables and run it on arguments with Tensors among them, of which none is a keyword."""
     if function in composites:
         for argument in args:
             if isinstance(argument, Node) and argument._array.dtype.kind == "c":

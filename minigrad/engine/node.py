@@ -1,8 +1,8 @@
 """A node of the graph, an array plus the call that made it; and the tables that say what a call may be.
 
     vjps         function -> its rules
-    composites   function -> the same function spelled with others; looked up first, and may `call` a rule of its own
-                 for the form that has one (np.where)
+    composites   function -> the same function spelled with others; looked up first. np.where(condition) has no rule;
+                 np.where(condition, x, y) has one, and the composite passes that form on to `call`
     constants    functions without a derivative (comparisons, shapes, indices): plain arrays come out
     refusals     functions that have none for a reason, with that reason
     shortcuts    composite -> a function that gives the same up to rounding
@@ -44,17 +44,17 @@ class Rules(tuple["Function | None", ...]):
 
 
 class Product(Rules):
-    """Rules of a sum of products with one factor from each argument."""
+    """Rules of a sum of products with one factor from each argument; so are the gradients: new arrays."""
 
     new = True
 
 
 class Selection(Rules):
-    """Rules of a function that moves, repeats or adds up numbers, and changes none."""
+    """Rules of a function whose elements are sums of elements of the argument, without weights: it moves numbers."""
 
 
 class Choice(Selection):
-    """Rules of a selection that leaves numbers out."""
+    """Rules of a selection that leaves some elements of the argument out."""
 
 
 class Table(dict[Function, Any]):
@@ -76,8 +76,8 @@ shortcuts: dict[Function, Function] = {}
 now = itertools.count().__next__
 NO_KWARGS: dict[str, Any] = {}
 
-# glibc gives memory back to the system in every training step, and page faults then cost as much as the arithmetic. It
-# learns from one large block that is freed to keep what it has (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
+# glibc gives freed memory back to the system, and the page faults of getting it again cost as much as the arithmetic of
+# a training step. Once a large block was freed, it keeps what is freed after that (mallopt(3), M_MMAP_THRESHOLD).
 np.empty(2**24, np.uint8)
 
 
@@ -95,12 +95,12 @@ class Node:
     _time: int  # when the numbers were written
     _requires_grad: bool
     _grad: Array | None
-    _retains: bool  # whether the answer of a call keeps its gradient, as leaves do
+    _retains: bool  # whether backward() puts the gradient of this answer into `_grad`, too
     function: Function | None
-    args: Sequence[Any] | None  # None once the graph was walked and freed
+    args: Sequence[Any] | None  # of a call: None once freed; of a leaf: the leaves whose memory it shares
     kwargs: dict[str, Any]
     tracked: Sequence[int]  # the positions of those arguments that required a gradient when the call was made
-    _values: Sequence[Any] | None  # what stands in `args`, with arrays for nodes
+    _values: Sequence[Any] | None  # of a call: `args` with arrays for nodes, as its function was given them
 
 
 array_of, time_of, function_of, kwargs_of = map(attrgetter, ("_array", "_time", "function", "kwargs"))

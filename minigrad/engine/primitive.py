@@ -10,7 +10,7 @@ from typing import Any
 from minigrad.engine.call import call, call_other
 from minigrad.engine.messages import name_of
 from minigrad.engine.node import Function, Node, Rules, composites, constants, shortcuts, vjps
-from minigrad.engine.switch import any_mode
+from minigrad.engine.switch import any_mode, inside_of, is_inside
 
 
 def primitive(*rules: Function | None, joint: Function | None = None) -> Callable[[Function], Function]:
@@ -69,7 +69,10 @@ def primitive(*rules: Function | None, joint: Function | None = None) -> Callabl
                 if isinstance(value, Node):
                     raise TypeError(f"{name_of(function)} got the Tensor {key}= by keyword: pass it by position")
             shown_tensors = any(isinstance(argument, Node) for argument in args)
-            return call(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
+            if not is_inside():
+                return call(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
+            with inside_of(False):  # it may use transforms, and sees arrays
+                return call(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
 
         return wrapper
 

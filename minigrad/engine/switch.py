@@ -165,6 +165,19 @@ def _quiet(function: Callable[..., Any], args: Any) -> Any:
     return function(*args)
 
 
+_inside: ContextVar[Setting | None] = ContextVar("inside", default=None)
+
+
+def is_inside() -> bool:
+    """Whether a function runs here that a transform differentiates, so that the transforms in it give Tensors."""
+    found = setting(_inside)
+    return found is not None and bool(found.value)
+
+
+def inside_of(transform: bool) -> Switch:
+    return Switch(_inside, transform)
+
+
 # ------------------------------------------------------------------------------------------------------------- modes
 
 

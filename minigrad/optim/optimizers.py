@@ -105,7 +105,11 @@ class Optimizer:
         """Move all parameters once, by their gradients; where one diverges, it shows in the loss."""
         gradients = [flat.gather() for flat in self.flats]
         self.steps += 1
-        quietly(self._move_all, gradients)
+        try:
+            quietly(self._move_all, gradients)
+        except BaseException:
+            self.steps -= 1
+            raise
 
     def _move_all(self, gradients: list[Array]) -> None:
         for flat, g, state in zip(self.flats, gradients, self.memory, strict=True):
@@ -123,12 +127,16 @@ class Optimizer:
         if moved is data:
             return
         moved = moved if isinstance(moved, tuple) else (moved,)
-        if len(moved) != 1 + len(state):
-            names = ", ".join(["p", *self.slots])
-            raise TypeError(f"{type(self).__name__}.update returned {len(moved)} arrays; wanted ({names})")
-        for old, new in zip((data, *state), moved, strict=True):
-            if new is not old:
-                old[...] = new
+        vectors = (data, *state)
+        if list(map(np.shape, moved)) != [data.shape] * len(vectors):
+            raise ValueError(
+                f"{type(self).__name__}.update returned shapes {[*map(np.shape, moved)]}; wanted {data.shape} for each "
+                f"of {', '.join(['p', *self.slots])}. Does it return them?"
+            )
+        pairs = [(old, new) for old, new in zip(vectors, moved, strict=True) if new is not old]
+        copies = [new.copy() if any(new is other for other in vectors) else new for _, new in pairs]
+        for (old, _), new in zip(pairs, copies, strict=True):
+            old[...] = new
 
     def _remembered(self) -> dict[str, Array]:
         """What is remembered for each parameter, in its shape."""

@@ -126,7 +126,10 @@ SHOWN: dict[str, tuple[Callable[[Scene], Any], list[str]]] = {
     # walks
     "backward": (lambda s: np.sum(s.x).backward(), ["sum", *BACKWARD]),
     "backward to two": (lambda s: np.sum(s.x * s.m).backward(), ["multiply", "sum", *BACKWARD, *BACKWARD[1:]]),
-    "grad": (lambda s: mg.grad(lambda a: np.sum(a * a))(np.ones(2)), ["multiply", "sum", "unrecorded", "walk"]),
+    "grad": (
+        lambda s: mg.grad(lambda a: np.sum(a * a))(np.ones(2)),
+        ["argument", "multiply", "sum", "unrecorded", "walk"],
+    ),
     # looks
     "item": (lambda s: s.c[0].item(), ["getitem", "look"]),
     "float": (lambda s: float(s.c[0]), ["getitem", "look"]),
