@@ -133,7 +133,7 @@ class Optimizer:
                 f"{type(self).__name__}.update returned shapes {[*map(np.shape, moved)]}; wanted {data.shape} for each "
                 f"of {', '.join(['p', *self.slots])}. Does it return them?"
             )
-        pairs = [(old, new) for old, new in zip(vectors, moved, strict=True) if new is not old]
+        pairs = [(old, new) for old, new in zip(vectors, moved, strict=True) if new is not old]  # some may be swapped
         copies = [new.copy() if any(new is other for other in vectors) else new for _, new in pairs]
         for (old, _), new in zip(pairs, copies, strict=True):
             old[...] = new
