@@ -3,14 +3,13 @@
 import asyncio
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.engine import vjps
 from minigrad.nn import mse_loss, softmax
 
 
@@ -18,12 +17,7 @@ def leaf(data: Any = (1.0, 2.0, 3.0)) -> mg.Tensor:
     return mg.Tensor(np.array(data), requires_grad=True)
 
 
-@pytest.fixture(autouse=True)
-def tables_as_before() -> Iterator[None]:
-    before = dict(vjps)
-    yield
-    vjps.clear()
-    vjps.update(before)
+pytestmark = pytest.mark.usefixtures("scratch_primitive")  # the table is as before after each test
 
 
 def operation(rule: Callable[..., Any], *args: Any, **kwargs: Any) -> mg.Tensor:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from profiles import scale
 
 import minigrad as mg
-from minigrad.engine import name_of, vjps
+from minigrad.engine import name_of
 
 
 def leaf(data: Any = (1.0, 2.0, 3.0), dtype: Any = None) -> mg.Tensor:
@@ -33,15 +33,6 @@ def no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-@pytest.fixture
-def scratch_primitive() -> Iterator[Callable[..., Any]]:
-    """`mg.primitive` whose entries leave the table when the test is over."""
-    before = dict(vjps)
-    yield mg.primitive
-    vjps.clear()
-    vjps.update(before)
 
 
 # ------------------------------------------------------------------------------------------------ messages that help
