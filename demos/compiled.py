@@ -1,7 +1,12 @@
 """The XOR network as a program: what `mg.compile` writes beside what the tutorials derive by hand.
 
 By hand means: a network 2-3-1 with tanh and the mean squared error, whose derivatives, tanh_prime and mse_prime, are
-worked out on paper and passed back layer by layer. The program is written by the machine, from the model and the loss.
+worked out on paper and passed back layer by layer, and an update of every parameter. The program is written by the
+machine, from the step of training that one writes with minigrad: the model, the loss, backward() and the optimizer.
+
+eager      the step itself
+compiled   the program, and at each call the step on stand-ins, to see whether it is still the same
+pure       the program alone
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from minigrad import nn
 
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 Y = np.array([[0], [1], [1], [0]], np.float32)
+WAYS = ["eager", "by hand", "compiled", "pure"]
 
 
 def tanh_prime(a: Any) -> Any:
@@ -41,72 +47,64 @@ def backward_propagation(parameters: list[Any], x: Any, y: Any) -> list[Any]:
     return [dz1.T @ x, dz1.sum(axis=0), dz2.T @ a1, dz2.sum(axis=0)]
 
 
+def gradient_descent(parameters: list[Any], x: Any, y: Any, rate: float) -> None:
+    """One step: every parameter moves against its gradient."""
+    for p, gradient in zip(parameters, backward_propagation(parameters, x, y), strict=True):
+        p -= rate * gradient
+
+
 def network(seed: int) -> nn.Sequential:
     """The layers; `nn.Tanh` is a composition, which a program calls by NumPy's name for it."""
     rng = np.random.default_rng(seed)
     return nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Tanh(), nn.Linear(3, 1, rng=rng), nn.Tanh())
 
 
-def loss_of(model: nn.Sequential) -> Callable[..., Any]:
-    def loss(x: Any, y: Any) -> Any:
-        return nn.mse_loss(model(x), y)
-
-    return loss
-
-
-def stepping(way: str, seed: int, rate: float) -> tuple[nn.Sequential, Callable[[], None]]:
-    """A model, and what does one step of gradient descent on it: by hand, eager or compiled."""
+def stepping(way: str, seed: int, rate: float) -> tuple[nn.Sequential, Callable[[Any, Any], Any]]:
+    """A model, and what does one step of gradient descent on it: by hand, eager, compiled, or compiled and pure."""
     model = network(seed)
     if way == "by hand":
         parameters = [p.data for p in model.parameters()]
+        return model, lambda x, y: gradient_descent(parameters, x, y, rate)
+    optimizer = mg.optim.SGD(model.parameters(), lr=rate)
 
-        def step() -> None:
-            for p, g in zip(parameters, backward_propagation(parameters, X, Y), strict=True):
-                p -= rate * g
+    def step(x: Any, y: Any) -> None:
+        optimizer.zero_grad()
+        nn.mse_loss(model(x), y).backward()
+        optimizer.step()
 
-    else:
-        loss = mg.compile(loss_of(model)) if way == "compiled" else loss_of(model)
-        optimizer = mg.optim.SGD(model.parameters(), lr=rate)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            loss(X, Y).backward()
-            optimizer.step()
-
-    return model, step
+    return model, step if way == "eager" else mg.compile(step, pure=way == "pure")
 
 
-def speed(step: Callable[[], None], steps: int) -> float:
+def speed(step: Callable[[Any, Any], Any], steps: int) -> float:
     """Steps per second."""
     start = time.perf_counter()
     for _ in range(steps):
-        step()
+        step(X, Y)
     return steps / max(time.perf_counter() - start, 1e-9)
 
 
-def largest_difference(seed: int) -> float:
-    """Between the gradients by hand and those of the compiled program, which is printed beside the hand's."""
-    model = network(seed)
-    loss = mg.compile(loss_of(model))
-    loss(X, Y).backward()
-    by_hand = backward_propagation([p.data for p in model.parameters()], X, Y)
-    pairs = zip(model.parameters(), by_hand, strict=True)
+def largest_difference(seed: int, rate: float) -> float:
+    """Between the parameters after a step by hand and after one of the program, which is printed beside the hand's."""
+    (by_hand, step_by_hand), (compiled, step) = (stepping(way, seed, rate) for way in ("by hand", "compiled"))
+    step_by_hand(X, Y)
+    step(X, Y)
     print("by hand\n=======\n")
-    for function in (tanh_prime, mse_prime, backward_propagation):
+    for function in (tanh_prime, mse_prime, backward_propagation, gradient_descent):
         print(inspect.getsource(function))
-    print(f"compiled\n========\n\n{loss.source}")
-    return max(float(np.max(np.abs(p.grad - g))) for p, g in pairs)
+    print(f"compiled\n========\n\n{step.source}")
+    pairs = zip(by_hand.parameters(), compiled.parameters(), strict=True)
+    return max(float(np.max(np.abs(p.data - q.data))) for p, q in pairs)
 
 
 def main(*, steps: int = 3000, rate: float = 0.5, seed: int = 0) -> float:
-    """Print both programs, train by each, and return the largest difference between their gradients."""
-    largest = largest_difference(seed)
-    print(f"the largest difference between their gradients: {largest:.1g}\n")
+    """Print both programs, train in each way, and return the largest difference between the first steps of the two."""
+    largest = largest_difference(seed, rate)
+    print(f"the largest difference between their parameters after a step: {largest:.1g}\n")
     speeds = {}
-    for way in ("eager", "by hand", "compiled"):
+    for way in WAYS:
         model, step = stepping(way, seed, rate)
         speeds[way] = speed(step, steps)
-    for (a, b), wanted, got in zip(X, Y, mg.predict(model, X), strict=True):  # of the last, the compiled one
+    for (a, b), wanted, got in zip(X, Y, mg.predict(model, X), strict=True):  # of the last, the pure one
         print(f"{a:.0f} xor {b:.0f} = {wanted.item():.0f}    predicted {got.item():7.4f}")
     print("steps per second: " + ", ".join(f"{way} {number:,.0f}" for way, number in speeds.items()))
     return largest

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 # Matrices as small as these gain nothing from more threads, and lose much on a busy machine. NumPy looks only once.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -211,6 +211,7 @@ def main(
     seed: int = 0,
     pictures: str | Path = HERE / "pictures",
     progress: bool = True,
+    compile: bool | Literal["pure"] = False,
 ) -> float:
     """Train and draw; returns the held-out accuracy, or for tanh-mse the mean error of the last epoch."""
     train, held_out = load_mnist(HERE / "data" / "mnist_5k.npz" if data is None else data)
@@ -228,6 +229,7 @@ def main(
         callbacks=[print_accuracy] if progress and recipe == "minibatch-sigmoid" else [],
         seed=seed,
         progress=progress,
+        compile=compile,
     )
     seconds = time.perf_counter() - start
     if not history.get("loss"):
@@ -235,7 +237,8 @@ def main(
     outputs = mg.predict(choices["model"], held_out[0])
     answers, accuracy = outputs.argmax(axis=1), mg.accuracy(outputs, held_out[1])
     error = history["loss"][-1]
-    print(f"{recipe}: {len(history['loss'])} epochs in {seconds:.1f} s, mean loss of the last one {error:.4f}")
+    how = f"{recipe}, compiled" if compile else recipe
+    print(f"{how}: {len(history['loss'])} epochs in {seconds:.1f} s, mean loss of the last one {error:.4f}")
     print(f"held-out digits: {accuracy:.1%} of {len(answers):,} right")
     print(draw(folder, history, choices["model"], held_out, answers))
     return error if recipe == "tanh-mse" else accuracy
@@ -255,6 +258,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, help="of first weights and order of digits; default: %(default)s")
     parser.add_argument("--pictures", metavar="FOLDER", help="where to draw; default: pictures, beside this file")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="whether to show the training")
+    parser.add_argument(
+        "--compile", nargs="?", const=True, choices=["pure"], help="train by a program; pure: by nothing else"
+    )
     parser.set_defaults(**main.__kwdefaults__)
     try:
         main(**vars(parser.parse_args()))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,7 @@ def main(
     epochs: int | None = None,
     seed: int = 0,
     pictures: Path = Path(__file__).parent / "pictures",
+    compile: bool | Literal["pure"] = False,
 ) -> float:
     """Train, print the four predictions, draw, and return the error or cost of the last epoch."""
     activation, cost, name, batch_size, usual_epochs = RECIPES[loss]
@@ -51,6 +52,7 @@ def main(
         batch_size=batch_size,
         seed=seed,
         progress=False,
+        compile=compile,
     )
 
     if not history["loss"]:
@@ -100,5 +102,8 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, help="default: 1000 for mse, 1500 for log")
     parser.add_argument("--seed", type=int, help="of first weights and order of samples; default: %(default)s")
     parser.add_argument("--pictures", type=Path, help="the folder to draw into; default: pictures, beside this file")
+    parser.add_argument(
+        "--compile", nargs="?", const=True, choices=["pure"], help="train by a program; pure: by nothing else"
+    )
     parser.set_defaults(**main.__kwdefaults__)
     main(**vars(parser.parse_args()))

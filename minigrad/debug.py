@@ -1,18 +1,19 @@
 """What goes wrong without an error: arrays changed behind the engine's back, the first nan or inf, rules that write."""
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from minigrad.engine import (  # isort: skip
-    Array, Call, Function, Masks, Mode, Node, Tensor, array_of, arrays_in, call_other, composites, history, mapped,
-    may_choose, mode, name_of, on, outside, users_line, walk,
+    Array, Call, Function, Masks, Mode, Node, Tensor, array_of, arrays_in, call_other, composites, given_or_one,
+    history, mapped, may_choose, mode, name_of, on, outside, users_line, walk,
 )  # fmt: skip
 from minigrad.trees import leaves
+
+Index: TypeAlias = tuple[int, ...]
 
 
 def debug(function: Function | None = None) -> Any:
@@ -25,8 +26,7 @@ def debug(function: Function | None = None) -> Any:
     - FloatingPointError at the first nan or inf in the answer of a call, recorded or not, or in a gradient. Of what
       was put in, an inf may go on as an inf, and a nan may not. In the forward pass, np.errstate says where one is
       meant, as it does to NumPy: invalid="ignore" a nan, divide="ignore" or over="ignore" an inf. In the backward
-      pass, what does not get through to a gradient at its end, since np.where or the like did not choose it, does not
-      count.
+      pass, what does not reach a gradient at its end, since np.where or the like did not choose it, does not count.
 
     The arrays of calls outside of the block are not known. Inside, everything is several times slower.
 
@@ -72,7 +72,7 @@ class Debug(Mode):
         """Walk back with masks, as without debug, and raise if a nan or inf reaches the gradient of a target."""
         if outside(mode):  # which has its own way to walk
             return super().walk(go_on, root, gradient, targets, recorded, free)
-        graph = history(root, targets)
+        graph, gradient = history(root, targets), given_or_one(gradient, root)
         applied = lambda call, position, rule, g: rule(g, call.ans, *call.values, **call.kwargs)
         rules = Judged(Masks(root) if may_choose(graph) else applied)
         answers = walk(graph, root, gradient, recorded, free, rules)
@@ -164,13 +164,10 @@ def _meant(kind: str) -> bool:
     return "ignore" in ([settings["invalid"]] if kind == "nan" else [settings["divide"], settings["over"]])
 
 
-def _not_finite(
-    who: str, kind: str, index: tuple[int, ...], inputs: Mapping[str, Any], line: str
-) -> FloatingPointError:
-    for what, value in inputs.items():
-        if any(np.isnan(array).any() for array in _floats(value)):
-            return FloatingPointError(f"{who} passed on a nan that {what} holds, at index {index}, in {line}.")
-    return FloatingPointError(f"{who} made the first {kind}, at index {index}, in {line}.")
+def _not_finite(who: str, kind: str, index: Index, inputs: Mapping[str, Any], line: str) -> FloatingPointError:
+    whence = next((what for what, value in inputs.items() if any(np.isnan(x).any() for x in _floats(value))), None)
+    did = f"passed on a nan that {whence} holds" if whence else f"made the first {kind}"
+    return FloatingPointError(f"{who} {did}, at index {index}, in {line}.")
 
 
 def _is_finite(x: Any) -> bool:
@@ -178,7 +175,7 @@ def _is_finite(x: Any) -> bool:
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 
-def _first_wrong(array: Array, inputs: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
+def _first_wrong(array: Array, inputs: Mapping[str, Any]) -> tuple[str, Index] | None:
     """The kind and the index of the first nan or, if no input holds an inf that goes on, of the first inf."""
     if _is_finite(array):
         return None
@@ -214,21 +211,12 @@ def _floats(value: Any) -> Iterator[Array]:
 
 def _print(value: Any) -> int:
     """A number that tells, as surely as 64 bits can, whether any array in a structure has changed."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return hash((array_of(value) if isinstance(value, Tensor) else value).tobytes())
     return hash(tuple(array.tobytes() for array in _arrays(value)))
 
 
 def _read_only(value: Any) -> Any:
     """The same structure with views for arrays."""
-
-    def view(x: Any) -> Any:
-        if isinstance(x, np.ndarray):
-            x = x.view()
-            x.flags.writeable = False
-        return x
-
-    return mapped(view, value)
+    return mapped(lambda x: as_strided(x, writeable=False) if isinstance(x, np.ndarray) else x, value)
 
 
 # ------------------------------------------------------------------------------------------------- names and lines

@@ -1,33 +1,27 @@
 """Arrays by name in a `.npz` file, which is written whole or not at all, and read without running anything in it."""
 
-from __future__ import annotations
-
 import io
 import os
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from minigrad.engine import Array
 
 
-def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name: first to a file beside `path`, which then replaces it, so that none is ever half written.
-
-    np.savez could not do it, as its own parameters, such as `file`, cannot be names of arrays.
-    """
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to be written beside `path`, which it replaces in the end, so that none is ever half written."""
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in arrays.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -36,11 +30,18 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
         raise
 
 
-def load_arrays(path: str | Path) -> dict[str, Array]:
-    """The arrays of a file by name. Raises ValueError for a file that is damaged, or that holds other things.
+def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name, whole or not at all."""
+    # np.savez could not do it, as its own parameters, such as `file`, cannot be names of arrays.
+    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
-    np.load would not do, as it does not check the checksum of an array that it has not read to the end.
-    """
+
+def load_arrays(path: str | Path) -> dict[str, Array]:
+    """The arrays of a file by name. Raises ValueError for a file that is damaged, or that holds other things."""
+    # np.load would not do, as it does not check the checksum of an array that it has not read to the end.
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}

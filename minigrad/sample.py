@@ -1,7 +1,5 @@
 """Random numbers that are drawn by name, so that a function that is run again is given the same ones."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from typing import Any

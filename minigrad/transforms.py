@@ -1,15 +1,11 @@
-"""Functions of functions: a function of arrays becomes the function that computes its derivatives.
+"""Functions of functions: a function of arrays becomes the function that computes its derivatives. They nest.
 
 Arguments are arrays, or dicts, lists, tuples and dataclasses of arrays, nested as one likes; gradients come in the same
 structure. Arrays in, arrays out; given a Tensor, or called inside a function that is being differentiated, Tensors come
 out, which can be differentiated again: by the argument, and by whatever else the function made use of, such as weights.
-So the transforms nest in every combination.
 """
 
-from __future__ import annotations
-
 import functools
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -17,17 +13,15 @@ import numpy as np
 
 from minigrad.engine import (  # isort: skip
     NO_KWARGS, Array, Function, Masks, Rules, Tensor, answered, array_of, arrays_in, as_array, backpropagate, call,
-    call_other, composites, history, inside_of, is_inside, is_recording, mode, name_of, numbers_of, on, recording,
-    shortcuts, time_of, users_line, vjps, walk,
+    call_other, composites, differentiating, history, is_inside, is_recording, mode, name_of, now, numbers_of, on,
+    recording, shortcuts, time_of, users_line, vjps, walk,
 )  # fmt: skip
 from minigrad.sample import Samples
+from minigrad.tables.linalg import taken_apart
 from minigrad.tables.rules import put
 from minigrad.trees import flatten
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
-
-
-# --------------------------------------------------------------------------------------------------- gradients
 
 
 def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
@@ -35,8 +29,7 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
 
     `f` returns a single number, with `has_aux` a pair of it and anything else, which is handed on. The gradient has the
     structure, shapes and dtypes of its argument (a tuple of them when `argnums` is one), and is zero where `f` does not
-    depend on it. Raises TypeError where `f` returns anything but a single real number, and for arguments that are not
-    floating.
+    depend on it. Raises TypeError for answers other than a single real number, and arguments that are not floating.
 
     >>> value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
@@ -275,10 +268,10 @@ def checkpointed(f: Function, *args: Any, **kwargs: Any) -> Any:
     """The answer of `f`, without the calls that it was made by."""
     if not is_recording():
         return f(*args, **kwargs)
-    start, call = Tensor(0.0), CheckpointedCall(f, args, kwargs)
+    start, call = now(), CheckpointedCall(f, args, kwargs)
     answer = Answer(call.first())
     if answer.tracked:
-        call.inputs = older([answer.total], start)
+        call.inputs = older([answer.total], start, start)
         parts = split(recomputable(call, numbers_of(answer.total)), answer.kinds)
         for i, part in zip(answer.tracked, parts, strict=True):
             answer.leaves[i] = part
@@ -304,21 +297,25 @@ def split(total: Tensor, kinds: Sequence[tuple[tuple[int, ...], Any]]) -> list[T
     """Tensors of some shapes and dtypes, of one Tensor of all their numbers."""
     if len(kinds) == 1:
         return [total]
-    ends = np.cumsum([math.prod(shape) for shape, _ in kinds])
-    pieces = [total[end - math.prod(shape) : end] for end, (shape, _) in zip(ends.tolist(), kinds, strict=True)]
-    return [piece.reshape(shape).astype(dtype) for piece, (shape, dtype) in zip(pieces, kinds, strict=True)]
+    pieces = taken_apart(total, [shape for shape, _ in kinds])
+    return [piece.astype(dtype) for piece, (_, dtype) in zip(pieces, kinds, strict=True)]
 
 
-def older(answers: Iterable[Any], start: Tensor) -> list[Tensor]:
-    """The tensors that some answers depend on, that require a gradient, and that are older than `start`."""
+def older(answers: Iterable[Any], start: int, first: int) -> list[Tensor]:
+    """The tensors that some answers depend on, that require a gradient, and that were there before.
+
+    Leaves are older than `start` then, and calls older than `first`, the first call: where a mode gives known calls for
+    new ones, these have times of their own.
+    """
+    is_old: Function = lambda tensor: time_of(tensor) < (start if tensor.function is None else first)
     found = [answer for answer in answers if isinstance(answer, Tensor) and answer.requires_grad]
     seen = dict.fromkeys(found)
     for tensor in found:  # which grows on the way
-        if time_of(tensor) > time_of(start):
+        if not is_old(tensor):
             arguments = [(tensor.args or ())[position] for position in tensor.tracked]
             found += [argument for argument in arguments if argument not in seen]
             seen.update(dict.fromkeys(arguments))
-    return [tensor for tensor in seen if time_of(tensor) < time_of(start)]
+    return list(filter(is_old, seen))
 
 
 # --------------------------------------------------------------------------------------------------- machinery
@@ -337,19 +334,20 @@ class Differentiated:
             raise TypeError(f"argnums={argnums} names one argument twice: name each once")
         chosen = [args[position] for position in positions]
         given, self.rebuild = flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
-        inside, start = is_inside(), Tensor(0.0)
+        inside, start = is_inside(), now()
         self.leaves = [variable(leaf) for leaf in given]
+        first = min(map(time_of, self.leaves), default=start)
         tree = self.rebuild(self.leaves)
         arguments = list(args)
         for position, part in zip(positions, tree if isinstance(argnums, tuple) else (tree,), strict=True):
             arguments[position] = part
-        with inside_of(True), recording(True):
+        with differentiating, recording(True):
             value = f(*arguments, **kwargs)
         value, aux = value if has_aux else (value, None)
         leaves, rebuild = flatten(aux)
         # Tensors come out where Tensors were given, and inside of another differentiated function, where the answer
         # depends on what that one is differentiated by.
-        self.nested = not all(map(is_array, given)) or (inside and bool(older([value, *leaves], start)))
+        self.nested = not all(map(is_array, given)) or (inside and bool(older([value, *leaves], start, first)))
         self.aux = rebuild([_out(x, self.nested) if isinstance(x, Tensor) else x for x in leaves])
         value = float(value) if type(value) is int else value  # a constant of Python's
         if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex, list, tuple)):
@@ -358,18 +356,15 @@ class Differentiated:
                 "return its answer?"
             )
         self.value = value if isinstance(value, Tensor) else Tensor(value)
-        if self.value.dtype.kind != "f":
-            raise TypeError(
-                f"only real floating answers have derivatives, and this function returned {self.value.dtype}"
-            )
+        if (dtype := self.value.dtype).kind != "f":
+            raise TypeError(f"only real floating answers have derivatives, and this function returned {dtype}")
         self.answer = _out(self.value, self.nested)
 
     def pullback_leaves(self, g: Any, record: bool = False) -> list[Any]:
         """The gradients of the leaves, for the gradient `g` of the value."""
-        if np.shape(g) != self.value.shape:
-            raise ValueError(
-                f"the pullback of an answer of shape {self.value.shape} got a gradient of shape {np.shape(g)}"
-            )
+        shape = self.value.shape
+        if np.shape(g) != shape:
+            raise ValueError(f"the pullback of an answer of shape {shape} got a gradient of shape {np.shape(g)}")
         return _gradients(self.value, g, self.leaves, record or self.nested or isinstance(g, Tensor))
 
     def pullback(self, g: Any) -> Any:
@@ -396,10 +391,8 @@ vjps[argument] = (lambda g, ans, x: g,)
 
 
 def variable(x: Any) -> Tensor:
-    """A tensor to differentiate by, with the numbers of `x`; it remembers `x` where that is a Tensor with a history.
-
-    It is no leaf, so nothing that is done to it in place reaches the memory of `x`.
-    """
+    """A tensor to differentiate by, with the numbers of `x`; it remembers `x` where that is a Tensor with a history."""
+    # It is no leaf, so nothing that is done to it in place reaches the memory of `x`.
     numbers = numbers_of(x)
     if numbers.dtype.kind != "f":
         raise TypeError(f"only floating arguments have derivatives, and this one is {numbers.dtype}: convert it first.")
@@ -425,15 +418,10 @@ def _out(x: Any, as_tensor: bool) -> Any:
     return numbers if isinstance(numbers, Tensor) else np.array(numbers)
 
 
-# -------------------------------------------------------------------------------------------------- structures
-
-
 def _like(primals: Sequence[Any], tangents: Sequence[Any], name: str) -> list[Any]:
     """The leaves of the tangents, which must be shaped like the primals."""
-    wanted = [np.shape(leaf) for leaf in flatten(tuple(primals))[0]]
     leaves = flatten(tuple(tangents))[0]
-    if [np.shape(leaf) for leaf in leaves] != wanted:
-        raise ValueError(
-            f"{name} needs tangents shaped like the primals {wanted}, and got {[np.shape(leaf) for leaf in leaves]}"
-        )
-    return [as_array(leaf) for leaf in leaves]
+    wanted, given = (list(map(np.shape, some)) for some in (flatten(tuple(primals))[0], leaves))
+    if given != wanted:
+        raise ValueError(f"{name} needs tangents shaped like the primals {wanted}, and got {given}")
+    return list(map(as_array, leaves))

@@ -4,8 +4,6 @@ A structure nests lists, tuples, dicts and dataclasses; it can be taken apart an
 object can only be looked into (`named`), by its attributes.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools
@@ -15,6 +13,10 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from minigrad.engine import Tensor
+
+
+class Sealed:
+    """What is nobody's business: `parts` finds nothing in it."""
 
 
 def items(thing: Any) -> list[tuple[Any, Any]]:
@@ -28,7 +30,7 @@ def parts(thing: Any) -> list[tuple[Any, Any]]:
     Functions, classes and (Python) modules are not looked into, but for those functions that hold something: bound
     methods and `functools.partial`.
     """
-    if isinstance(thing, (Tensor, FunctionType, ModuleType, type)):
+    if isinstance(thing, (Tensor, FunctionType, ModuleType, type, Sealed)):
         return []
     if isinstance(thing, MethodType):
         return [("self", thing.__self__)]
@@ -60,16 +62,20 @@ def named(thing: Any) -> Iterator[tuple[str, Any]]:
 def leaves(arguments: Any) -> Iterator[Any]:
     """What is not a list, tuple or dict among the arguments of a call, in which only these three are looked into."""
     if isinstance(arguments, (list, tuple, dict)):
-        for _, part in items(arguments):
+        for part in arguments.values() if isinstance(arguments, dict) else arguments:
             yield from leaves(part)
     else:
         yield arguments
 
 
-def flatten(tree: Any, whole: tuple[type, ...] = ()) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+class Whole:
+    """What is one thing with an identity of its own, also where it is a list or a dataclass, as a model may be."""
+
+
+def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     """The leaves of a structure, and the function that builds the same structure with other leaves.
 
-    None has no leaves. Things of the types in `whole` are leaves, even where they are lists or dataclasses, too.
+    None has no leaves, and what is `Whole` is a leaf.
 
     >>> found, rebuild = flatten({"a": 1.5, "b": (2.5, None)})
     >>> found, rebuild([3, 4])
@@ -77,13 +83,13 @@ def flatten(tree: Any, whole: tuple[type, ...] = ()) -> tuple[list[Any], Callabl
     """
     if tree is None:
         branches = []
-    elif isinstance(tree, (list, tuple, dict)) and not isinstance(tree, whole):
+    elif isinstance(tree, (list, tuple, dict)) and not isinstance(tree, Whole):
         branches = items(tree)
-    elif dataclasses.is_dataclass(tree) and not isinstance(tree, (type, *whole)):
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, (type, Whole)):
         branches = [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
     else:
         return [tree], lambda leaves: leaves[0]
-    flat = [(key, *flatten(branch, whole)) for key, branch in branches]
+    flat = [(key, *flatten(branch)) for key, branch in branches]
 
     def rebuild(leaves: Sequence[Any]) -> Any:
         rest = iter(leaves)

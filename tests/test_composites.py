@@ -280,7 +280,7 @@ cases: dict[Callable[..., Any], list[Case]] = {
     np.amin: [case(np.amin, (2, 3), **k) for k in KEYWORDS],
     np.vecdot: [case(np.vecdot, *shapes)
                 for shapes in [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3)), ((2, 0), (0,))]]
-             + [case(np.vecdot, (2, 3), (2, 3), axis=0)],
+             + [case(np.vecdot, (2, 3), (2, 3), axis=0), case(np.vecdot, (3,), (3, 2), axis=0)],
     np.logaddexp.reduce: [case(np.logaddexp.reduce, (5, 3), **k) for k in FOLDS],
     np.logaddexp2.reduce: [case(np.logaddexp2.reduce, (5, 3), **k) for k in FOLDS],
     np.hypot.reduce: [case(np.hypot.reduce, (5, 3), **k) for k in FOLDS],

@@ -37,7 +37,8 @@ MODULES = (rules, composites, rearrangements, linalg)
 IN_TABLES = {"einsum_rule", "packed", "slogdet_rule", "qr_rule", "eigh_rule", "svd_rule", "_halved", "_cumulative"}
 EQUIVALENT = {"_rows_of the other sign", "_floating the other sign"}  # covariances and norms are even functions
 NEWER = {"cumulative_sum", "cumulative_prod", "unstack"} if not hasattr(np, "cumulative_sum") else set()
-FACTORIES = {"composite", "several", "_quantile", "_outer", "_reshaping", "_rearranging"}  # they run once, at import
+# They run once, at import.
+FACTORIES = {"composite", "composition", "several", "_quantile", "_outer", "_reshaping", "_rearranging"}
 
 
 def helpers() -> Iterator[tuple[ModuleType, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minigrad.trees import flatten, leaves, named
+from minigrad.trees import Whole, flatten, leaves, named
 
 Pair = namedtuple("Pair", "left right")
 
@@ -48,8 +48,14 @@ def test_a_dataclass_is_built_without_its_constructor() -> None:
 
 
 def test_things_to_be_left_whole_are_leaves() -> None:
-    tree = [(1, 2), Checked(1), {"a": (3,)}]
-    assert flatten(tree, whole=(tuple, Checked))[0] == [(1, 2), Checked(1), (3,)]
+    class Layers(Whole, list[int]):
+        """A list that is one thing."""
+
+    layers = Layers([1, 2])
+    found, rebuild = flatten([layers, {"a": 3}])
+    assert found[0] is layers
+    assert found[1] == 3
+    assert rebuild(found)[0] is layers
 
 
 def test_a_structure_is_built_as_it_was_when_it_was_taken_apart() -> None:

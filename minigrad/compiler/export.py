@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import os
 import sys
@@ -13,69 +14,134 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.compiler.recording import overlap
 from minigrad.engine import array_of, name_of
-from minigrad.files import save_arrays
+from minigrad.files import save_arrays, written_whole
 
 LOAD = """
-with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as file:
+data = Path(__file__).with_suffix(".npz").read_bytes()
+if hashlib.sha256(data).hexdigest() != "{digest}":
+    raise ValueError("the weights beside this program are not those that were written with it: save both anew")
+with np.load(io.BytesIO(data), allow_pickle=False) as file:
     weights = dict(file)
 """
 
 MAIN = '''
 
-def predict(*inputs):
-    """What the function returns for arrays of these shapes and dtypes: {inputs}."""
-    given = [np.asarray(x, dtype) for x, (_, dtype) in zip(inputs, {kinds}, strict=True)]
-    for x, (shape, _) in zip(given, {kinds}, strict=True):
+def {verb}(*inputs):
+    """{about} for arrays of these shapes and dtypes: {inputs}."""
+    given = []
+    for x, (shape, dtype) in zip(map(np.asarray, inputs), {kinds}, strict=True):
         if x.shape != shape:
             raise ValueError(f"this program is for an input of shape {{shape}}, and got one of shape {{x.shape}}")
+        if not np.can_cast(x.dtype, dtype, "same_kind"):
+            raise TypeError(f"this program is for an input of dtype {{dtype}}, and got one of dtype {{x.dtype}}")
+        given.append(x.astype(dtype, copy=False))
     with np.errstate({errors}):
-        outputs, _, _ = forward(workspace(), *given, *(weights[name] for name in {parameters}))
-    if any(outputs[{answers}:]):
-        warnings.warn("a gradient is nan; if a branch is why that was not chosen, minigrad would have found 0")
+        outputs, _ = forward(workspace(), *given, {arguments})
+    weights.update(zip({rebound}, outputs[{answers}:]))
     return outputs[0] if {answers} == 1 else outputs[:{answers}]
 
 
 if __name__ == "__main__":
     if len(sys.argv) != {count}:
         sys.exit("usage: python {file} " + "{usage}")
-    print(predict(*map(np.load, sys.argv[1:])))
+    print({verb}(*map(np.load, sys.argv[1:])))
 '''
+
+NAN = "a gradient is nan; if a branch is why that was not chosen, minigrad would have found 0"
 
 
 def save(path: str | os.PathLike[str], program: Any) -> None:
-    """Write a `Specialization` as the module at `path`, a file name that ends in .py, and its weights."""
+    """Write a `Program` as the module at `path`, a file name that ends in .py, and its weights."""
     path, count = Path(path), len(program.positions)
-    inputs = [(name, x.shape, x.dtype) for name, x in zip(program.names[:count], program.values.inputs, strict=False)]
-    parameters = {name: array_of(x) for name, x in zip(program.names[count:], program.closed, strict=True)}
     if path.suffix != ".py":
         raise ValueError(f"a program is saved as a Python module, such as net.py, and not as {path.name}")
-    head, arrays = Embedded(), {}
-    for name, thing in program.given.items():
+    check(program)
+    weights, head = Weights(program), Embedded()
+    arguments = list(map(weights.argument, program.names[count:], program.inputs[count:]))
+    for name, thing in program.globals.items():
         if isinstance(thing, (np.ndarray, np.generic)):
-            arrays[name] = np.asarray(thing)
+            weights.arrays[name] = np.asarray(thing)
             head.lines.append(f'{name} = weights["{name}"]')
         else:
             head.add(name, thing)
-    title, rest = program.source.split("import numpy as np\n", 1)
-    imports = sorted({"import sys", "import warnings", "from pathlib import Path", *head.imports})
-    kinds = [(shape, str(dtype)) for _, shape, dtype in inputs]
+    inputs = [
+        (name, x.shape, str(x.dtype)) for name, x in zip(program.names, program.values.inputs[:count], strict=False)
+    ]
+    writes = bool(program.writes or program.rebound)
     main = MAIN.format(
+        verb="step" if writes else "predict",
+        about="Do what the function does, and return what it returns," if writes else "What the function returns",
         inputs=", ".join(f"{name} {dtype}{list(shape)}" for name, shape, dtype in inputs),
-        kinds=kinds,
-        answers=len(program.tracked) + len(program.others),
+        kinds=[(shape, dtype) for _, shape, dtype in inputs],
         errors='all="ignore"' if program.silent else "",
-        parameters=list(parameters),
-        count=len(inputs) + 1,
+        arguments=", ".join(arguments),
+        rebound=[weights.name_of(leaf) for leaf, _ in program.rebound],
+        answers=len(program.computed),
+        count=count + 1,
         file=path.name,
         usage=" ".join(f"{name}.npy" for name, _, _ in inputs),
     )
-    comments = [f"# {name} is given" for name in program.given]
-    body = "\n".join(line for line in rest.splitlines() if not line.startswith(tuple(comments))) + "\n"
-    future = "from __future__ import annotations\n"
-    top = [title.rstrip() + "\n", future, *imports, "", "import numpy as np", LOAD, *head.lines, ""]
-    save_arrays(path.with_suffix(".npz"), {**parameters, **arrays})
-    path.write_text("\n".join(top) + body + main, encoding="utf-8")
+    refusal = f'raise FloatingPointError("{NAN}. Nothing was written.")' if writes else f'warnings.warn("{NAN}")'
+    title, rest = program.source.split("import numpy as np\n", 1)
+    comments = tuple(f"# {name} is given" for name in program.globals)
+    body = "\n".join(line for line in rest.splitlines() if not line.startswith(comments))
+    body = body.replace("        return None\n", f"        {refusal}\n")
+    modules = ["import hashlib", "import io", "import sys", "import warnings", "from pathlib import Path"]
+    save_arrays(path.with_suffix(".npz"), weights.arrays)
+    load = LOAD.format(digest=hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest())
+    top = [title.rstrip(), "", "from __future__ import annotations", "", *sorted({*modules, *head.imports})]
+    with written_whole(path) as file:
+        lines = [*top, "", "import numpy as np", load, *weights.views, *head.lines, body, main]
+        file.write("\n".join(lines).encode())
+
+
+def check(program: Any) -> None:
+    """Raise for what a saved program would not do."""
+    kinds = {program.record.inputs[t].kind for t in program.slots}
+    if len(program.tracked) > 1:
+        raise ValueError("the program joins several answers, to walk back through them: call it in mg.no_grad() first")
+    if any(x is not None for k, x in enumerate(program.out) if k not in program.computed):
+        raise ValueError("the program returns constants, too, which a saved one would not: return what it computes")
+    if "draw" in kinds:
+        raise ValueError("a program that draws random numbers is not saved: put random layers in evaluation mode")
+    if "gradient" in kinds:
+        raise ValueError("the program reads a gradient that was there before: call zero_grad() in it")
+
+
+class Weights:
+    """What a saved program reads besides its arguments, by name: of those that share memory, one has it."""
+
+    def __init__(self, program: Any) -> None:
+        self.program, self.arrays, self.views, self.viewed = program, dict[str, Any](), list[str](), set[str]()
+        names = dict(zip(program.inputs, program.names, strict=True))
+        self.names = {tensor: names[tensor] for tensor in program.tensors}
+        for leaf, others in program.shared.items():
+            for other in others:
+                place = overlap(array_of(other), array_of(leaf))
+                if other in self.names and place is not None:
+                    name, owner, end = self.names[other], self.name_of(leaf), place[1] + other.size
+                    part = f"[{place[1]}:{end}].reshape({other.shape})"
+                    self.views.append(f'weights["{name}"] = weights["{owner}"].reshape(-1){part}')
+                    self.viewed.add(name)
+
+    def name_of(self, leaf: Any) -> str:
+        """The name of a leaf, whose array is saved."""
+        name: str = self.names.setdefault(leaf, f"weight_{len(self.names)}")
+        if name not in self.viewed:
+            self.arrays[name] = np.array(array_of(leaf))
+        return name
+
+    def argument(self, name: str, tensor: Any) -> str:
+        """What is given for an input of the program, as source."""
+        kind, of = self.program.record.inputs[tensor]
+        if kind in ("tensor", "number of"):
+            name, is_number = self.name_of(tensor if kind == "tensor" else of), kind != "tensor"
+        else:
+            thing = self.program.constants[tensor]
+            self.arrays[name], is_number = np.asarray(thing), type(thing) in (int, float)
+        return f'weights["{name}"]' + (".item()" if is_number else "")
 
 
 IMPORTED = {"numpy", *sys.stdlib_module_names}

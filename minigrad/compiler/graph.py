@@ -1,6 +1,6 @@
 """The graph of a program: what is equal is one value, and what can be said more simply is said so.
 
-Values are made from the Tensors of a trace, oldest first, by `Graph.make`, where all that simplifies happens:
+Values are made while a function is recorded, call by call, by `Graph.make`, where all that simplifies happens:
 identities are applied, constants folded, and calls that are there already used again. What nothing depends on is never
 asked for.
 """
@@ -9,67 +9,49 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from minigrad.compiler.trace import Trace
-from minigrad.engine import Array, Function, Tensor, array_of, mapped, time_of
-from minigrad.sample import sampled
+from minigrad.engine import Array, Function, mapped
 from minigrad.transforms import argument
 from minigrad.trees import leaves
 
 
 class Value:
-    """An array of the program: an input, a constant, or what a call makes of others."""
+    """An array of the program: an input, a constant, or what a call makes of others.
 
-    __slots__ = ("args", "data", "dtype", "function", "kwargs", "shape")
+    Or a number of Python's, `is_number`, which takes no part in the promotion of dtypes.
+    """
+
+    __slots__ = ("args", "data", "dtype", "function", "is_number", "kwargs", "made_of", "shape", "varies")
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    varies: bool  # whether it depends on an input
 
     def __init__(self, like: Any, function: Function | None = None, args: Any = (), kwargs: Any = None) -> None:
-        self.shape, self.dtype = like.shape, like.dtype
+        self.is_number = isinstance(like, (int, float)) or getattr(like, "is_number", False)
+        self.shape, self.dtype = ((), np.dtype(type(like))) if type(like) in (int, float) else (like.shape, like.dtype)
         self.function, self.args, self.kwargs = function, args, kwargs or {}
         self.data: Array | None = None  # of a constant
+        self.made_of = [leaf for leaf in leaves((args, self.kwargs)) if isinstance(leaf, Value)]
+        self.varies = function is None or any(operand.varies for operand in self.made_of)
 
     def operands(self) -> list[Value]:
         """The values that it is made of."""
-        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Value)]
+        return self.made_of
 
 
 class Graph:
-    """Values by the Tensors that were traced; what can be said more simply is never made."""
+    """Values in the order in which they were made; what can be said more simply is never made."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.values: dict[Tensor, Value] = {}
-        self.inputs: list[Tensor] = []
-        self.order: list[Value] = []
-        self.known: dict[Any, Value] = {}
-
-    def add(self, roots: Iterable[Tensor]) -> list[Value]:
-        """The values of some Tensors, with all that they are made of."""
-        roots = list(roots)
-        found, stack = dict.fromkeys(roots), list(roots)
-        while stack:
-            tensor = stack.pop()
-            for leaf in () if self.trace.is_input(tensor) else leaves((tensor.args, tensor.kwargs)):
-                if isinstance(leaf, Tensor) and leaf not in found and leaf not in self.values:
-                    found[leaf] = None
-                    stack.append(leaf)
-        for tensor in sorted(found, key=time_of):
-            if tensor not in self.values:
-                self.values[tensor] = self.value_of(tensor)
-        return [self.values[root] for root in roots]
-
-    def value_of(self, tensor: Tensor) -> Value:
-        if self.trace.is_input(tensor):
-            self.inputs.append(tensor)
-            return Value(tensor)
-        if tensor.function is None:
-            return self.constant(array_of(tensor))
-        inside = lambda x: self.values[x] if isinstance(x, Tensor) else x
-        return self.make(tensor, tensor.function, mapped(inside, tensor.args), mapped(inside, tensor.kwargs))
+    def __init__(self, start: Sequence[Value] = ()) -> None:
+        self.order = list(start)
+        self.known: dict[Any, Value] = {key_of(value): value for value in start}
 
     def constant(self, data: Array, whole: bool = False) -> Value:
         """The value of an array that is always the same; of one number, broadcast, unless it is needed `whole`."""
@@ -78,30 +60,28 @@ class Graph:
         key = constant_key(data) or id(data)
         if key not in self.known:
             self.known[key] = value = Value(data)
-            value.data = data
+            value.data, value.varies = data, False
         return self.known[key]
 
     def make(self, like: Any, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Value:
         """The value of a call: a simpler one that is equal, one that is there, a constant, or a new one."""
         value = Value(like, function, args, kwargs)
-        if function is sampled:
-            self.order.append(value)
-            return value
-        if function in REDUCTIONS:
-            value = as_method(value)
-        if isinstance(function, np.ufunc) and not function.signature:
-            value = without_broadcasts(value)
-        for identity in identities.get(function, ()):
-            simpler = identity(self, value)
-            if isinstance(simpler, Value) and simpler.shape == value.shape and simpler.dtype == value.dtype:
-                return simpler
+        if not value.is_number:
+            if function in REDUCTIONS:
+                value = as_method(value)
+            if isinstance(function, np.ufunc) and not function.signature:
+                value = without_broadcasts(value)
+            for identity in identities.get(function, ()):
+                simpler = identity(self, value)
+                if isinstance(simpler, Value) and same_kind(simpler, value):
+                    return simpler
         operands = value.operands()
         if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
             args, kwargs = mapped(lambda x: x.data if isinstance(x, Value) else x, (value.args, value.kwargs))
             with np.errstate(all="ignore"):
                 call: Any = value.function
                 return self.constant(np.asarray(call(*args, **kwargs)))
-        key = (value.function, _key(value.args), _key(value.kwargs))
+        key = key_of(value)
         if key not in self.known:
             self.known[key] = value
             self.order.append(value)
@@ -116,6 +96,27 @@ class Graph:
                     found.add(operand)
                     stack.append(operand)
         return [value for value in self.order if value in found]
+
+
+def same_kind(a: Value, b: Value) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and not a.is_number
+
+
+# What Python's operators do with numbers.
+OPERATORS: dict[Any, tuple[str, Function]] = {
+    np.add: ("+", operator.add), np.subtract: ("-", operator.sub), np.multiply: ("*", operator.mul),
+    np.divide: ("/", operator.truediv), np.power: ("**", operator.pow),
+}  # fmt: skip
+
+
+def computed(value: Any, number: Callable[[Value], Any]) -> Any:
+    """What a call gives for the numbers of its operands."""
+    args, kwargs = mapped(lambda x: number(x) if isinstance(x, Value) else x, (tuple(value.args), value.kwargs))
+    if not value.is_number:
+        return value.function(*args, **kwargs)
+    if value.function in OPERATORS:
+        return OPERATORS[value.function][1](*args)
+    return value.function(*args).item()
 
 
 SMALL = 64  # elements of a constant that is compared, and folded, by its numbers
@@ -134,6 +135,11 @@ def constant_key(data: Array) -> tuple[Any, ...] | None:
     if data.size > SMALL and not is_uniform(data):
         return None
     return data.shape, data.dtype.str, data.ravel()[:SMALL].tobytes()
+
+
+def key_of(value: Value) -> Any:
+    """What tells a call from others that are not equal."""
+    return value.function, _key(value.args), _key(value.kwargs)
 
 
 def _key(value: Any) -> Any:

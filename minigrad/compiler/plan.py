@@ -26,6 +26,11 @@ def is_new(value: Value) -> bool:
     return isinstance(value.function, np.ufunc) or value.function in NEW
 
 
+def is_view(value: Value) -> bool:
+    """Whether the value is a number, or another view of what it is made of: nothing can go wrong with it."""
+    return value.is_number or value.function in (np.reshape, np.transpose, np.ravel, np.swapaxes)
+
+
 def takes_out(value: Value) -> bool:
     """Whether the call can be told where to write its answer, which does not pay for a single number.
 
@@ -61,7 +66,7 @@ class Block:
 
     def __init__(self, first: Value) -> None:
         self.values, self.sums = [first], list[Value]()
-        self.shape = first.shape
+        self.shape: Any = first.shape
 
     def takes(self, value: Value) -> bool:
         """Take in the next call, if it belongs here."""

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.compiler.graph import Value, constant_key, is_uniform
-from minigrad.compiler.plan import METHODS, ROUND, THREADED, Block, Plan, grouped, is_new, is_transpose, takes_out
+from minigrad.compiler.graph import OPERATORS, Value, constant_key, is_uniform
+
+from minigrad.compiler.plan import (  # isort: skip
+    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_transpose, is_view, results, takes_out,
+)  # fmt: skip
 from minigrad.engine import Array, Function, name_of
-from minigrad.sample import sampled
 from minigrad.tables.rules import concatenate
 
 
@@ -157,9 +159,13 @@ class Writer:
         texts = list(map(self.text, args))
         if function is getitem:
             return f"{texts[0]}[{self.index(args[1])}]"
-        if function is sampled:
-            options = {key: self.text(x) for key, x in kwargs.items()}
-            return f"{self.named(args[0], 'draw')}({arguments(texts[1:], options)})"
+        if value.is_number:
+            sign = OPERATORS.get(function, ("",))[0]
+            return (
+                f"({texts[0]} {sign} {texts[1]})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
+            )
+        if function is np.reshape and kwargs == {"order": "C"}:
+            kwargs = {}
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
             return f"{texts[0]}.{function.__name__}({texts[1]})"
         if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
@@ -168,10 +174,9 @@ class Writer:
         elif function is concatenate:
             function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
         elif isinstance(function, np.ufunc) and function is not np.ldexp:
-            dtype = np.result_type(*(getattr(x, "dtype", x) for x in args))
             for i, x in enumerate(args):
-                if type(x) in (int, float):  # arrays are faster than numbers
-                    texts[i] = self.constant(np.asarray(x, dtype))
+                if type(x) in (int, float) and (fitting := as_operand(x, args)) is not None:  # arrays are faster
+                    texts[i] = self.constant(fitting)
         options = {key: self.text(item) for key, item in kwargs.items()}
         if out and function in {*METHODS, np.maximum, np.minimum}:  # which take it by keyword alone
             options["out"] = out
@@ -197,6 +202,14 @@ class Writer:
                 given[name] = thing
         lines[1:1] = [f"from numpy import {', '.join(sorted(imports))}"] if imports else []
         return lines, given
+
+
+def as_operand(number: float, args: Sequence[Any]) -> Array | None:
+    """A number of Python's as the array that a ufunc makes of it, or None where it makes none."""
+    try:
+        return np.asarray(number, np.result_type(*(np.empty((), x.dtype) if isinstance(x, Value) else x for x in args)))
+    except OverflowError:  # labels != -1, of unsigned labels
+        return None
 
 
 def of_numpy(path: str) -> Any:
@@ -231,67 +244,146 @@ class ProgramValues(NamedTuple):
     names: Sequence[str]  # which the inputs shall have
     forward: Sequence[Value]
     outputs: Sequence[Value]
-    draws: Sequence[Value]
+    flags: Sequence[Value]  # nan if a gradient is
+    writes: Sequence[tuple[Value, Value]]  # values, and the inputs into whose memory they go in the end
+    shared: dict[Value, set[Value]]  # of these inputs: all that may lie in the same memory
     seeds: Sequence[Value]
     backward: Sequence[Value]
     gradients: Sequence[Value]
     targets: Sequence[Value]  # the inputs that the gradients belong to
 
 
-def source_of(name: str, values: ProgramValues, count: int, threads: int) -> tuple[str, dict[str, Any], list[str]]:
+class Source:
     """The source of a program that is called by a name with so many arguments, the first inputs.
 
-    Also, what those of its global names stand for that it does not define, and the names of its inputs.
+    `given` is what those of its global names stand for that it does not define, `names` are those of its inputs.
     """
-    writer = Writer(threads)
-    for value, wish in zip([*values.inputs, *values.seeds], [*values.names, *["g"] * len(values.seeds)], strict=True):
-        writer.local[value] = writer.new_name(wish)
-    inputs = list(map(writer.name, values.inputs))
-    destinations = [writer.new_name(f"d_{writer.name(target)}") for target in values.targets]
-    direct: dict[Value, str] = {}  # gradients that are written where they belong by the call that makes them
-    before, after = {*values.inputs, *values.forward}, {*values.backward}
-    for value, place in zip(values.gradients, destinations, strict=True):
-        if value in after and is_new(value) and takes_out(value):
-            direct.setdefault(value, place)
-    forward, backward = grouped(values.forward), grouped(values.backward)
-    plan = writer.plan = Plan([*forward, *backward], [*values.outputs, *values.draws, *values.gradients], direct)
-    writer.local.update(plan.place)
-    first, second = ([line for step in steps for line in writer.lines(step)] for steps in (forward, backward))
-    for value, place in zip(values.gradients, destinations, strict=True):
-        if direct.get(value) != place:
-            second.append(f"{writer.function(np.copyto)}({place}, {writer.text(value)})")
-    saved: dict[str, None] = {}  # the names of what lies in no buffer
-    used = [operand for value in values.backward for operand in value.operands()]
-    for value in [*used, *values.gradients]:
-        while is_transpose(value):
-            value = value.args[0]
-        if value in before and value not in plan.place:
-            saved[writer.name(value)] = None
-    handed: set[Value] = set()
 
-    def handing(value: Value) -> str:
-        """The value, or a copy where its memory is not the caller's alone."""
-        own = value.function is not None and is_new(value) and value not in handed
-        handed.add(value)
-        return writer.text(value) if own else f"np.array({writer.text(value)})"
+    def __init__(self, name: str, values: ProgramValues, count: int, threads: int) -> None:
+        self.values, self.writer = values, Writer(threads)
+        wishes = [*values.names, *["g"] * len(values.seeds)]
+        for value, wish in zip([*values.inputs, *values.seeds], wishes, strict=True):
+            self.writer.local[value] = self.writer.new_name(wish)
+        self.names = list(map(self.writer.name, values.inputs))
+        self.destinations = [self.writer.new_name(f"d_{self.writer.name(target)}") for target in values.targets]
+        numbers = [value for value in values.forward if value.is_number]  # which nothing else can delay
+        self.forward = grouped([*numbers, *(value for value in values.forward if not value.is_number)])
+        self.backward = grouped(values.backward)
+        self.handed: set[Value] = set()  # values in memory that is given away
+        self.direct: dict[Value, str] = {}  # values that are written where they belong by the call that makes them
+        for value, place in zip(values.gradients, self.destinations, strict=True):
+            if value in values.backward and is_new(value) and takes_out(value):
+                self.direct.setdefault(value, place)
+        self.safe = first_write(self.forward, values.flags)
+        leaving = [*values.outputs, *values.flags, *(value for value, _ in values.writes)]
+        for value, memory in values.writes:
+            if value not in self.direct and may_write(value, values.shared[memory], self.forward, self.safe, leaving):
+                self.direct[value] = self.writer.name(memory)
+        plan = self.writer.plan = Plan([*self.forward, *self.backward], [*leaving, *values.gradients], self.direct)
+        self.writer.local.update(plan.place)
+        self.unpacked = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
+        body = [*self.forward_lines(), *(self.backward_lines() if values.gradients else [])]
+        made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {b}" for b, (shape, kind) in plan.buffers.items()]
+        space = ["def workspace():", *indented(["return (", *indented(made), ")"] if made else ["return ()"])]
+        head, self.given = self.writer.head()
+        comments = [f"# {given} is given: {described(thing)}" for given, thing in self.given.items()]
+        title = f'"""{name}({", ".join(self.names[:count])})"""'
+        self.text = "\n".join([title, "", *head, *comments, "", "", *space, "", "", *body, ""])
 
-    answer = as_tuple(map(handing, values.outputs)), as_tuple(map(writer.text, values.draws)), as_tuple(saved)
-    buffers = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
-    body = [f"def forward({', '.join(['buffers', *inputs])}):"]
-    body += indented(
-        f"# {name}: {value.dtype} {value.shape}" for value, name in zip(values.inputs, inputs, strict=True)
-    )
-    body += indented([*buffers, *first, f"return {', '.join(answer)}"])
-    if values.gradients:
-        given = ["buffers", "saved", *map(writer.name, values.seeds), *destinations]
-        unpacked = [f"{as_tuple(saved)} = saved"] if saved else []
-        body += ["", "", f"def backward({', '.join(given)}):", *indented([*buffers, *unpacked, *second])]
-    made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {b}" for b, (shape, kind) in plan.buffers.items()]
-    memory = ["def workspace():", *indented(["return (", *indented(made), ")"] if made else ["return ()"])]
-    head, unknown = writer.head()
-    comments = [f"# {given} is given: {described(thing)}" for given, thing in unknown.items()]
-    lines = [f'"""{name}({", ".join(inputs[:count])})"""', "", *head, *comments, "", "", *memory, "", "", *body]
-    return "\n".join(lines) + "\n", unknown, inputs
+    def lines(self, steps: Iterable[Value | Block]) -> list[str]:
+        return [line for step in steps for line in self.writer.lines(step)]
+
+    def forward_lines(self) -> list[str]:
+        """The function that computes the outputs, and then writes to the memory of inputs."""
+        values, writer = self.values, self.writer
+        first, last = self.lines(self.forward[: self.safe]), self.lines(self.forward[self.safe :])
+        if values.flags:
+            first += [
+                f"if {writer.function(np.isnan)}({' + '.join(map(writer.text, values.flags))}):",
+                "    return None",
+            ]
+        self.saved = self.saved_names()
+        first += [f"{old} = np.array({name})" for name, old in self.saved.items() if name != old]
+        outputs = list(map(self.owned, values.outputs))
+        late = [(x, writer.name(memory)) for x, memory in values.writes if self.direct.get(x) != writer.name(memory)]
+        arrays = [(writer.text(x), place) for x, place in late if x.shape]
+        if arrays:  # what they read may be written to by another
+            named = [writer.new_name("answer") for _ in outputs] + [writer.new_name("new") for _ in arrays]
+            texts = outputs + [self.owned(x) for x, _ in late if x.shape]
+            last += [f"{name} = {text}" for name, text in zip(named, texts, strict=True)]
+            copyto, outputs = writer.function(np.copyto), named[: len(outputs)]
+            last += [f"{copyto}({place}, {x})" for (_, place), x in zip(arrays, named[len(outputs) :], strict=True)]
+        last += [f"{place}[()] = {writer.text(x)}" for x, place in late if not x.shape]
+        comments = [f"# {name}: {x.dtype} {x.shape}" for x, name in zip(values.inputs, self.names, strict=True)]
+        answer = f"return {as_tuple(outputs)}, {as_tuple(self.saved.values())}"
+        return [
+            f"def forward({', '.join(['buffers', *self.names])}):",
+            *indented([*comments, *self.unpacked, *first, *last, answer]),
+        ]
+
+    def saved_names(self) -> dict[str, str]:
+        """What the backward pass needs that lies in no buffer: its names there, and in the forward pass."""
+        values, saved = self.values, dict[str, str]()
+        lost = lying_in(set[Value]().union(*(values.shared[memory] for _, memory in values.writes)), self.forward)
+        there = {*values.inputs, *values.forward}
+        used = [operand for value in values.backward for operand in value.operands()]
+        for value in [*used, *values.gradients]:
+            while is_transpose(value):
+                value = value.args[0]
+            if value in there and value not in self.writer.plan.place:
+                name = self.writer.name(value)
+                saved.setdefault(name, self.writer.new_name(f"old_{name}") if value in lost else name)
+        return saved
+
+    def owned(self, value: Value) -> str:
+        """A value in memory that is nobody else's: a copy, where it might be."""
+        own = is_new(value) and value.function is not None and value not in self.handed and value not in self.direct
+        self.handed.add(value)
+        text = self.writer.text(value)
+        return text if own or value.is_number else f"np.array({text})"
+
+    def backward_lines(self) -> list[str]:
+        """The function that writes the gradients to where they are wanted."""
+        lines, writer = self.lines(self.backward), self.writer
+        for value, place in zip(self.values.gradients, self.destinations, strict=True):
+            if self.direct.get(value) != place:
+                lines.append(f"{writer.function(np.copyto)}({place}, {writer.text(value)})")
+        given = ["buffers", "saved", *map(writer.name, self.values.seeds), *self.destinations]
+        unpacked = [f"{as_tuple(self.saved)} = saved"] if self.saved else []
+        return ["", "", f"def backward({', '.join(given)}):", *indented([*self.unpacked, *unpacked, *lines])]
+
+
+def first_write(steps: Sequence[Value | Block], flags: Sequence[Value]) -> int:
+    """The position from which on memory may be written to: what may raise, and what counts as a flag, comes before."""
+    position = 0
+    for i, step in enumerate(steps):
+        made = results(step) + (step.sums if isinstance(step, Block) else [])
+        if any(value in flags or not (is_new(value) or is_view(value)) for value in made):
+            position = i + 1
+    return position
+
+
+def lying_in(inputs: set[Value], steps: Iterable[Value | Block]) -> set[Value]:
+    """The values that may lie in the memory of some inputs, with these."""
+    found = set(inputs)
+    for step in steps if inputs else ():
+        if not found.isdisjoint(step.operands()):
+            found.update(value for value in results(step) if not is_new(value))
+    return found
+
+
+def may_write(
+    value: Value, inputs: set[Value], steps: Sequence[Value | Block], safe: int, leaving: Iterable[Value]
+) -> bool:
+    """Whether the call that makes a value may write it into memory of these inputs, which nobody reads afterwards."""
+    there = lying_in(inputs, steps)
+    at = next((i for i, step in enumerate(steps) if value in results(step)), -1)
+    if at < safe or not (is_new(value) and takes_out(value)) or not there.isdisjoint(leaving):
+        return False
+    if any(not there.isdisjoint(step.operands()) for step in steps[at + 1 :]):
+        return False
+    read = there.intersection(steps[at].operands())
+    return not read or (in_place(value) and all(x.shape == value.shape for x in read))
 
 
 def described(thing: Any) -> str:

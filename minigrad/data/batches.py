@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from minigrad.engine import Tensor, constant
+
+Rng: TypeAlias = "np.random.Generator | None"  # a string, since NumPy loads its generators only when they are used
 
 
 def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
@@ -33,24 +35,20 @@ def _one_hot(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> 
         raise ValueError("one_hot got no labels; wanted at least one to count the classes. Pass classes=.")
     if labels.size and labels.dtype.kind not in "ui":
         raise TypeError(f"one_hot got {labels.dtype} labels; wanted integers. Convert with labels.astype(int).")
-    if labels.size and labels.min() < 0:
-        raise ValueError(
-            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted none below 0. Renumber them."
-        )
-    if classes is None:
-        classes = int(labels.max()) + 1
-    if labels.size and labels.max() >= classes:
-        raise ValueError(
-            f"one_hot got labels from {labels.min()} to {labels.max()}; wanted 0 to {classes - 1}. "
-            "Renumber the labels, or pass a larger classes=."
-        )
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, -1)
+    if low < 0:
+        raise ValueError(f"one_hot got labels from {low} to {high}; wanted none below 0. Renumber them.")
+    classes = high + 1 if classes is None else classes
+    if high >= classes:
+        wanted = f"wanted 0 to {classes - 1}. Renumber the labels, or pass a larger classes=."
+        raise ValueError(f"one_hot got labels from {low} to {high}; {wanted}")
     rows = np.zeros((*labels.shape, classes), dtype)
     np.put_along_axis(rows, labels.astype(np.intp)[..., np.newaxis], 1, axis=-1)
     return rows
 
 
 def batches(
-    *arrays: ArrayLike, batch_size: int | None, rng: np.random.Generator | None = None, drop_last: bool = False
+    *arrays: ArrayLike, batch_size: int | None, rng: Rng = None, drop_last: bool = False
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     """Go through arrays of equal length in batches: tuples with `batch_size` rows of each.
 
@@ -64,9 +62,7 @@ def batches(
     columns, rows = _aligned("batches", arrays, rng)
     size = max(rows, 1) if batch_size is None else batch_size
     if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(
-            f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for one batch."
-        )
+        raise ValueError(f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for all.")
     order = None if rng is None else rng.permutation(rows)
     stop = rows - rows % size if drop_last else rows
     takes = (slice(start, start + size) for start in range(0, stop, size))
@@ -74,10 +70,7 @@ def batches(
 
 
 def train_test_split(
-    *arrays: ArrayLike,
-    test_size: float = 0.25,
-    rng: np.random.Generator | None = None,
-    stratify: ArrayLike | None = None,
+    *arrays: ArrayLike, test_size: float = 0.25, rng: Rng = None, stratify: ArrayLike | None = None
 ) -> list[NDArray[Any]]:
     """Split arrays of equal length at random: `x_train, x_test, y_train, y_test = train_test_split(x, y)`.
 
@@ -99,9 +92,7 @@ def train_test_split(
     order = (np.random.default_rng() if rng is None else rng).permutation(rows)
     labels = np.zeros(rows) if stratify is None else columns.pop()[order]  # without labels, all rows are of one class
     if labels.ndim != 1:
-        raise ValueError(
-            f"train_test_split got stratify of shape {labels.shape}; wanted one label per row, shape (n,)."
-        )
+        raise ValueError(f"train_test_split got stratify of shape {labels.shape}; wanted one label per row: (n,).")
     test = stratified(labels, int(test_rows))
     return [column[order[side]] for column in columns for side in (~test, test)]
 
@@ -114,9 +105,7 @@ def stratified(labels: NDArray[Any], test_rows: int) -> NDArray[np.bool_]:
     return marks
 
 
-def _aligned(
-    caller: str, arrays: tuple[ArrayLike, ...], rng: np.random.Generator | None
-) -> tuple[list[NDArray[Any]], int]:
+def _aligned(caller: str, arrays: tuple[ArrayLike, ...], rng: Rng) -> tuple[list[NDArray[Any]], int]:
     columns = [np.asarray(array) for array in arrays]
     lengths = [len(column) if column.ndim else None for column in columns]
     if len(set(lengths)) != 1 or lengths[0] is None:

@@ -45,8 +45,7 @@ def load_mnist(path: str | PathLike[str]) -> tuple[Digits, Digits]:
       training, both in the order of the file (5,000 digits, 500 of each class: 4,000 and 1,000);
     - `mnist.pkl.gz` with its training, validation and test pairs: training and validation are joined in this order.
 
-    Raises `FileNotFoundError` for a missing file and `DataFileError` (a `ValueError`) for one that is damaged or holds
-    more than `MAX_DIGITS` in an array.
+    Raises FileNotFoundError, or DataFileError (a ValueError) for a damaged file or more than `MAX_DIGITS` in an array.
     """
     path = Path(path)
     try:
@@ -76,10 +75,7 @@ def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
 def _read_array(
     read: Callable[[int], bytes], dtype: np.dtype[Any], shape: tuple[int, ...], source: str, fortran: bool = False
 ) -> NDArray[Any]:
-    """Read an array of the dtype and shape that its header announces, checked before any memory is set aside for it.
-
-    Nothing may stand behind it in its stream.
-    """
+    """Read an array as its header announces it, checked before memory is set aside, with nothing behind it."""
     size = dtype.itemsize * math.prod(shape)
     fits = len(shape) > 0 and 1 <= shape[0] <= MAX_DIGITS and shape[1:] in ((), (784,), (28, 28)) and size <= MAX_BYTES
     if not fits or dtype.kind not in "uif":
@@ -132,10 +128,9 @@ def _read_idx(folder: Path, part: str, kind: str, dimensions: int) -> NDArray[An
 def _from_npz(path: Path) -> tuple[Digits, Digits]:
     with zipfile.ZipFile(path) as archive:
 
-        def pair(images: str, labels: str) -> Digits:
-            return _digits(
-                _read_npy(archive, images, path), _read_npy(archive, labels, path), f"{path}, {images}, {labels}"
-            )
+        def pair(*kinds: str) -> Digits:
+            images, labels = (_read_npy(archive, kind, path) for kind in kinds)
+            return _digits(images, labels, f"{path}, {', '.join(kinds)}")
 
         names = set(archive.namelist())
         if {"x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"} <= names:
@@ -168,15 +163,9 @@ _PICKLE_OPCODES = re.compile(  # none that sets memory aside, or hashes: the has
     "PROTO|FRAME|STOP|MARK|(EMPTY_)?TUPLE[123]?|NONE|NEW(TRUE|FALSE)|INT|BININT[12]?|LONG1?|(SHORT_)?BINSTRING|UNICODE"
     "|(SHORT_)?BINUNICODE|(SHORT_)?BINBYTES|BYTEARRAY8|(BIN)?(GET|PUT)|MEMOIZE|(STACK_)?GLOBAL|REDUCE|BUILD"
 )
-_PICKLE_NAMES = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.numeric", "_frombuffer"),  # in protocol 5
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2
-}
+_PICKLE_NAMES = re.compile(  # _frombuffer comes in protocol 5, and encode where Python 3 writes bytes for Python 2
+    r"numpy (ndarray|dtype)|numpy\._?core\.(multiarray _reconstruct|numeric _frombuffer)|_codecs encode"
+)
 
 
 class _PickleStream(io.BytesIO):
@@ -201,7 +190,7 @@ class _Recorder:
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> _Recorder:
-        if (module, name) not in _PICKLE_NAMES:
+        if not _PICKLE_NAMES.fullmatch(f"{module} {name}"):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are admitted")
         return _Recorder(name)
 
@@ -230,12 +219,10 @@ def _from_pickle(path: Path) -> tuple[Digits, Digits]:
 
 
 def _pickled_digits(node: object, source: str) -> Digits:
-    match node:
-        case (images, labels):
-            return _digits(
-                _pickled_array(images, f"{source}, images"), _pickled_array(labels, f"{source}, labels"), source
-            )
-    _refuse(source, "is something else", "a pair of images and labels")
+    if not isinstance(node, tuple) or len(node) != 2:
+        _refuse(source, "is something else", "a pair of images and labels")
+    images, labels = (_pickled_array(node[i], f"{source}, {kind}") for i, kind in enumerate(("images", "labels")))
+    return _digits(images, labels, source)
 
 
 def _pickled_array(node: object, source: str) -> NDArray[Any]:

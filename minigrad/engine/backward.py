@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
-from typing import Any, NamedTuple, TypeAlias
+import functools
+from collections.abc import Callable, Set
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.engine import messages
-from minigrad.engine.node import Function, Node, as_array, time_of, vjps
-from minigrad.engine.switch import isolated, set_recording, silence_warnings
+from minigrad.engine.messages import changed, freed, said
+from minigrad.engine.node import Args, Kwargs, Node, as_array, time_of, vjps
+from minigrad.engine.switch import quietly, set_recording
 
 
 class Graph(NamedTuple):
@@ -24,14 +26,10 @@ class Call(NamedTuple):
     """A call as its rules are shown it: `values` and `ans` are arrays, or Tensors where the walk is recorded."""
 
     node: Node
-    args: Sequence[Any]
-    values: Sequence[Any]
-    kwargs: dict[str, Any]
+    args: Args
+    values: Args
+    kwargs: Kwargs
     ans: Any
-
-
-# How a rule is applied: `step(call, position, rule, g)`, with None for the position of a joint rule.
-Step: TypeAlias = "Callable[[Call, int | None, Function, Any], Any]"
 
 
 def history(root: Node, targets: Set[Node] = frozenset()) -> Graph:
@@ -45,12 +43,12 @@ def history(root: Node, targets: Set[Node] = frozenset()) -> Graph:
     for node in calls:  # which grows on the way
         args, time = node.args, node._time
         if args is None:
-            raise messages.freed()
+            raise freed()
         for argument in args:
             if isinstance(argument, Node) and (argument._time > time or (argument.args and argument.function is None)):
                 owners: Any = argument.args if argument.function is None else ()  # what it is a view of
                 if max(map(time_of, (argument, *owners))) > time:
-                    raise messages.changed(node.function, argument)
+                    raise changed(node.function, argument)
         for position in node.tracked:
             argument = args[position]
             if argument not in found and argument._time >= oldest:
@@ -66,27 +64,23 @@ def history(root: Node, targets: Set[Node] = frozenset()) -> Graph:
     return Graph(calls, leaves, bool(targets))
 
 
-def walk(*args: Any, **options: Any) -> dict[Node, Any]:
-    """`_walk`, in a context of its own, since it switches recording and warnings."""
-    return isolated(_walk, *args, **options)  # type: ignore[no-any-return]
-
-
 def _walk(
-    graph: Graph, root: Node, gradient: Any, recorded: bool = False, free: bool = False, step: Step | None = None
+    graph: Graph, root: Node, gradient: Any, recorded: bool = False, free: bool = False, step: Any = None
 ) -> dict[Node, Any]:
     """Pass the gradient of `root` back through the calls to the leaves; `graph.calls` is emptied.
 
     Returns their gradients, and those of answers that retain theirs: arrays that nobody else has, or Tensors where the
-    walk is `recorded`. `free` takes the graph apart on the way.
+    walk is `recorded`. `free` takes the graph apart on the way. Where there is a `step`, rules are applied by it, as
+    `step(call, position, rule, g)`; the position of a joint rule is None.
     """
     set_recording(recorded)
-    silence_warnings()  # an inf or nan shows in the gradient, as it should
     (calls, leaves, only), gradients, kept = graph, {root: gradient}, dict[Node, Any]()
     wanted = {*calls, *leaves} if only else None  # None: every tracked argument receives its part
-    owned = set[Node]()  # those whose gradient is an array that nobody else has
+    owned = dict[Node, bool]()  # whether their gradient is an array that nobody else has
     while calls:
         node = calls.pop()
         g, rules = gradients.pop(node, None), vjps[node.function]
+        owned.pop(node, None)  # it may be the last to hold the arrays of the node
         args, kwargs = node.args, node.kwargs
         values, ans = (args, node) if recorded else (node._values, node._array)
         if free:
@@ -103,14 +97,15 @@ def _walk(
             argument = args[position]
             if wanted is not None and argument not in wanted:
                 continue
-            if add and argument in owned and not (recorded or step):
+            if add and owned.get(argument) and not (recorded or step):
                 add(gradients[argument], g, *values)
                 continue
-            rule = rules[position] if position < len(rules) else messages.no_rule(node, len(rules), position)
-            if rule is None:
+            if position >= len(rules):
+                raise NotImplementedError(said("no rule", node.function, count=len(rules), position=position))
+            if (rule := rules[position]) is None:
                 continue
             if joint or step:
-                part = rule if joint else step(call, position, rule, g)  # type: ignore[misc]
+                part = rule if joint else step(call, position, rule, g)
             else:
                 part = rule(g, ans, *values, **kwargs) if kwargs else rule(g, ans, *values)
             array, is_own = argument._array, is_new or add is not None
@@ -118,15 +113,16 @@ def _walk(
                 part, is_own = fit(part, argument, node, position), array.ndim > 0  # 0-d, it may be no array
             if argument in gradients:
                 part, is_own = gradients[argument] + part, array.ndim > 0
-            gradients[argument] = part
-            if is_own:
-                owned.add(argument)
+            gradients[argument], owned[argument] = part, is_own
     for leaf in leaves:
         g, array = gradients.get(leaf), leaf._array
-        if g is None or not (recorded or (leaf in owned and g.dtype == array.dtype)):
+        if g is None or not (recorded or (owned.get(leaf) and g.dtype == array.dtype)):
             g = np.zeros_like(array) if g is None else np.array(g, array.dtype)
         kept[leaf] = g
     return kept
+
+
+walk: Callable[..., dict[Node, Any]] = functools.partial(quietly, _walk)  # an inf or nan shows in gradients
 
 
 def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
@@ -136,30 +132,23 @@ def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
     """
     g, shape, dtype, full = as_array(g), argument._array.shape, argument._array.dtype, answer._array.shape
     if g.dtype.kind in "cO":  # complex, or None
-        raise messages.not_real_gradient(answer.function, position, g)
+        came = "None" if g.dtype == object else "complex numbers"
+        raise TypeError(said("no real gradient", answer.function, position=position, came=came))
     if g.shape == full != shape == full[1:]:  # (n, k) for (k,), as for every bias
         g = total(g, (0,))
     elif g.shape != shape:
-        axes, of_answer = stretched(shape, g.shape), ((1,) * g.ndim + full)[-g.ndim :]
-        if axes is None or any(of_answer[i] != g.shape[i] != 1 for i in axes):
-            raise messages.misshapen(answer.function, position, g.shape, shape, full)
+        axes = zip_longest(g.shape[::-1], shape[::-1], full[::-1][: g.ndim], fillvalue=1)
+        if g.ndim < len(shape) or any(n != m and (m != 1 or n != of_answer) for n, m, of_answer in axes):
+            given = {"position": position, "came": g.shape, "shape": shape, "answer": full}
+            raise ValueError(said("no shape", answer.function, **given))
         g = unbroadcast(g, shape)
     return g if g.dtype == dtype else g.astype(dtype)
 
 
-def stretched(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The axes of `full` that broadcasting has added to `shape` or stretched; None where it cannot broadcast so."""
-    added = len(full) - len(shape)
-    pairs = list(enumerate(zip(full[max(added, 0) :], shape, strict=False), added))
-    if added < 0 or any(m != n != 1 for _, (m, n) in pairs):
-        return None
-    return (*range(added), *(i for i, (m, n) in pairs if m != n))
-
-
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """The sum of `g` over the axes that broadcasting has added to `shape`, or stretched."""
-    axes = stretched(shape, g.shape) or ()
-    g = total(g, axes)
+    added = g.ndim - len(shape)
+    g = total(g, tuple(i for i in range(g.ndim) if i < added or g.shape[i] != shape[i - added]))
     return g if g.shape == shape else np.reshape(g, shape)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad.engine import messages
+from minigrad.engine.messages import explained, name_of, said
+from minigrad.engine.switch import any_mode, ever_switched, is_recording, mode
 
 from minigrad.engine.node import (  # isort: skip
-    NO_KWARGS, Array, Function, Node, arrays_in, composites, constants, now, refusals, vjps,
+    NO_KWARGS, Args, Array, Function, Kwargs, Node, arrays_in, composites, constants, now, refusals, vjps,
 )  # fmt: skip
-from minigrad.engine.switch import any_mode, ever_switched, is_recording, mode
 
 if TYPE_CHECKING:
     from minigrad.engine.tensor import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _new = object.__new__
 
 
-def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KWARGS) -> Tensor:
+def call(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Tensor:
     """Run a function of the table `vjps` on `args`, with arrays for Tensors; the answer remembers the call."""
     if any_mode() is not None and (here := mode()):
         return here.call(call, function, args, kwargs)  # type: ignore[no-any-return]
@@ -35,45 +35,34 @@ def call(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KW
     try:
         answer = function(*values, **kwargs) if kwargs else function(*values)  # an empty ** costs as much as a sum
     except (TypeError, ValueError, IndexError) as error:
-        raise messages.explained(error, function, args) from error
+        raise explained(error, function, args) from error
     result: Any = _new(Node.kind)
     result._array = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
-    result._grad = None
-    result._retains = False
+    result._grad, result._retains, result._time = None, False, now()
     if tracked and answer.dtype.kind not in "biu" and (ever_switched() is None or is_recording()):
         if answer.dtype.kind != "f":
-            raise messages.not_real(function, answer.dtype)
-        result._requires_grad = True
-        result.function, result.args = function, args
-        result.kwargs, result._values = kwargs, values
-        result.tracked = tracked
+            raise TypeError(said("not real", function, dtype=answer.dtype))
+        result.function, result.args, result.kwargs = function, args, kwargs
+        result._requires_grad, result.tracked, result._values = True, tracked, values
     else:
-        result._requires_grad = False
-        result.function, result.kwargs, result.tracked, result._values = None, NO_KWARGS, (), ()
+        result.function, result.kwargs = None, NO_KWARGS
         result.args = () if answer.base is None else owners(args, answer)
-    result._time = now()
+        result._requires_grad, result.tracked, result._values = False, (), ()
     return result  # type: ignore[no-any-return]
 
 
 def answered(
-    function: Function,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    answer: Array,
-    tracked: Sequence[int],
-    values: Sequence[Any],
-    requires_grad: bool = True,
+    function: Any, args: Args, kwargs: Kwargs, answer: Any, tracked: Args, values: Args, requires_grad: bool = True
 ) -> Tensor:
     """A Tensor for an answer that is known already; it remembers the call as if `call` had made it."""
     result: Any = _new(Node.kind)
-    result._array, result._grad, result._retains, result._requires_grad = answer, None, False, requires_grad
+    result._array, result._grad, result._retains, result._time = answer, None, False, now()
     result.function, result.args, result.kwargs = function, args, kwargs
-    result.tracked, result._values = tracked, values
-    result._time = now()
+    result._requires_grad, result.tracked, result._values = requires_grad, tracked, values
     return result  # type: ignore[no-any-return]
 
 
-def owners(args: Sequence[Any], array: Array) -> tuple[Node, ...]:
+def owners(args: Args, array: Array) -> tuple[Node, ...]:
     """The leaves that require a gradient and whose memory an array shares: should they change, so does it."""
     found: list[Node] = []
     stack = [argument for argument in args if isinstance(argument, Node)]
@@ -86,7 +75,7 @@ def owners(args: Sequence[Any], array: Array) -> tuple[Node, ...]:
     return tuple(found)
 
 
-def call_other(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KWARGS) -> Any:
+def call_other(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Any:
     """Run a composite as it is spelled, or a constant on the arrays inside its arguments: an array comes out."""
     if any_mode() is not None and (here := mode()):
         return here.call(call_other, function, args, kwargs)
@@ -95,20 +84,51 @@ def call_other(function: Function, args: Sequence[Any], kwargs: dict[str, Any] =
     return function(*arrays_in(args), **arrays_in(kwargs))
 
 
-def apply(function: Function, args: Sequence[Any], kwargs: dict[str, Any] = NO_KWARGS) -> Any:
-    """Find a function in the tables and run it on arguments with Tensors among them, of which none is a keyword."""
+def apply(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Any:
+    """Find a function in the tables and run it as NumPy's users call it, on arguments with Tensors among them."""
+    if kwargs:
+        args, kwargs = _checked(function, args, kwargs)
     if function in composites:
         for argument in args:
             if isinstance(argument, Node) and argument._array.dtype.kind == "c":
-                raise messages.complex_given(function)
+                raise TypeError(said("complex", function))
         return call_other(function, args, kwargs)
     if function in vjps:
         return call(function, args, kwargs)
     if function in constants:
         return call_other(function, args, kwargs)
     if function in refusals:
-        raise TypeError(f"{messages.name_of(function)} {refusals[function]}.")
-    raise messages.unknown(function)
+        raise TypeError(f"{name_of(function)} {refusals[function]}.")
+    raise NotImplementedError(said("unknown", function))
+
+
+def _checked(function: Function, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    """The arguments of a call in the form that rules expect, with Tensors by position alone."""
+    if kwargs.get("out") is not None:
+        raise TypeError(said("out", function))
+    if isinstance(kwargs.get("where"), Node):
+        kwargs = {**kwargs, "where": numbers_of(kwargs["where"])}
+    if isinstance(kwargs.get("initial"), Node) and function in vjps:
+        raise TypeError(said("initial", function))
+    if isinstance(function, np.ufunc) and function not in constants and not function.signature:
+        if others := [name for name in kwargs if name not in ("dtype", "out")]:
+            raise TypeError(said("options", function, options=", ".join(others)))
+        if (dtype := kwargs.get("dtype")) is not None:
+            astype = np.ndarray.astype
+            args = [call(astype, (a, dtype)) if isinstance(a, Node) else np.asarray(a, dtype) for a in args]
+        return args, NO_KWARGS
+    if hasattr(function, "__wrapped__") and any(isinstance(value, Node) for value in kwargs.values()):
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        return bound.args, bound.kwargs
+    return args, kwargs
+
+
+def unrecorded(x: Any) -> Any:
+    """The same numbers: a constant, so that modes are shown where a history ends."""
+    return x
+
+
+constants.add(unrecorded)
 
 
 def numbers_of(x: Any) -> Any:
@@ -116,11 +136,3 @@ def numbers_of(x: Any) -> Any:
     if not isinstance(x, Node):
         return np.asarray(x)
     return call_other(unrecorded, (x,)) if any_mode() else x._array
-
-
-def unrecorded(x: Any) -> Any:
-    """The same numbers."""
-    return x
-
-
-constants.add(unrecorded)

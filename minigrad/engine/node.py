@@ -1,14 +1,10 @@
 """A node of the graph, an array plus the call that made it; and the tables that say what a call may be.
 
     vjps         function -> its rules
-    composites   function -> the same function spelled with others; looked up first. np.where(condition) has no rule;
-                 np.where(condition, x, y) has one, and the composite passes that form on to `call`
+    composites   function -> the same, spelled with others; looked up first; may `call` a form with rules (np.where)
     constants    functions without a derivative (comparisons, shapes, indices): plain arrays come out
     refusals     functions that have none for a reason, with that reason
     shortcuts    composite -> a function that gives the same up to rounding
-
-A rule for each argument, `rule(g, ans, *args, **kwargs)`, says what the argument receives when the answer `ans`
-receives the gradient `g`; None stands for a derivative of zero.
 
 The graph has one invariant: a call is younger than its arguments. Every node carries the time at which its numbers were
 written, so sorting by time is a topological sort, and an argument younger than the call that used it has been changed.
@@ -16,6 +12,7 @@ written, so sorting by time is a topological sort, and an argument younger than 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -26,35 +23,30 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 Function: TypeAlias = Callable[..., Any]
+Args: TypeAlias = Sequence[Any]
+Kwargs: TypeAlias = dict[str, Any]
 
 
 class Rules(tuple["Function | None", ...]):
-    """A rule for each argument; or one `joint` rule, which returns what all of them receive, None for nothing.
+    """A rule for each argument, `rule(g, ans, *args, **kwargs)`, which says what the argument receives when the answer
+    `ans` receives the gradient `g`, or None, for zero; or one `joint` rule, which says what all of them receive.
 
     `add(total, g, *args)` does in place what `total += rule(g, ans, *args)` does, where that is quicker. A joint rule
-    with a method `masked(g, ans, mask, masks, **kwargs)` knows how to walk with masks; see `branches`.
+    with a method `masked(g, ans, mask, masks, **kwargs)` knows how to walk with masks; see `branches`. The `kind` is
+
+        "product"      of a sum of products with one factor from each argument; so are the gradients: new arrays
+        "selection"    where elements of the answer are sums of elements of the argument, without weights
+        "choice"       of a selection that leaves some elements of the argument out
     """
 
-    new = False  # whether what they return is memory that nobody else has
-
-    def __new__(cls, *rules: Function | None, joint: Function | None = None, add: Function | None = None) -> Any:
+    def __new__(cls, *rules: Function | None, joint: Any = None, add: Function | None = None, kind: str = "") -> Any:
         self: Any = super().__new__(cls, rules)
-        self.joint, self.add = joint, add
+        self.joint, self.add, self.kind = joint, add, kind
+        self.new = kind == "product"  # whether what they return is memory that nobody else has
         return self
 
 
-class Product(Rules):
-    """Rules of a sum of products with one factor from each argument; so are the gradients: new arrays."""
-
-    new = True
-
-
-class Selection(Rules):
-    """Rules of a function whose elements are sums of elements of the argument, without weights: it moves numbers."""
-
-
-class Choice(Selection):
-    """Rules of a selection that leaves some elements of the argument out."""
+Product, Selection, Choice = (functools.partial(Rules, kind=kind) for kind in ("product", "selection", "choice"))
 
 
 class Table(dict[Function, Any]):
@@ -64,7 +56,7 @@ class Table(dict[Function, Any]):
 
     def __setitem__(self, function: Function, rules: Sequence[Function | None]) -> None:
         super().__setitem__(function, rules if isinstance(rules, Rules) else Rules(*rules))
-        (self.choices.add if isinstance(rules, Choice) else self.choices.discard)(function)
+        (self.choices.add if self[function].kind == "choice" else self.choices.discard)(function)
 
 
 vjps = Table()
@@ -74,7 +66,7 @@ refusals: dict[Function, str] = {}
 shortcuts: dict[Function, Function] = {}
 
 now = itertools.count().__next__
-NO_KWARGS: dict[str, Any] = {}
+NO_KWARGS: Kwargs = {}
 
 # glibc gives freed memory back to the system, and the page faults of getting it again cost as much as the arithmetic of
 # a training step. Once a large block was freed, it keeps what is freed after that (mallopt(3), M_MMAP_THRESHOLD).
@@ -90,25 +82,24 @@ class Node:
     )  # fmt: skip
 
     kind: ClassVar[type[Node]]  # what the answers of calls are: Tensors
-
     _array: Array
     _time: int  # when the numbers were written
     _requires_grad: bool
     _grad: Array | None
     _retains: bool  # whether backward() puts the gradient of this answer into `_grad`, too
     function: Function | None
-    args: Sequence[Any] | None  # of a call: None once freed; of a leaf: the leaves whose memory it shares
-    kwargs: dict[str, Any]
+    args: Args | None  # of a call: None once freed; of a leaf: the leaves whose memory it shares
+    kwargs: Kwargs
     tracked: Sequence[int]  # the positions of those arguments that required a gradient when the call was made
-    _values: Sequence[Any] | None  # of a call: `args` with arrays for nodes, as its function was given them
+    _values: Args | None  # of a call: `args` with arrays for nodes, as its function was given them
 
 
-array_of, time_of, function_of, kwargs_of = map(attrgetter, ("_array", "_time", "function", "kwargs"))
-
-
-def as_array(x: Any) -> Any:
-    """What NumPy takes `x` for: lists and numbers become arrays, and a Tensor stays one."""
-    return x if isinstance(x, Node) else np.asarray(x)
+array_of, time_of, requires_grad_of, retains = map(attrgetter, ("_array", "_time", "_requires_grad", "_retains"))
+function_of, kwargs_of, grad_of = map(attrgetter, ("function", "kwargs", "_grad"))
+number_of: Function = lambda leaf: leaf._array.item()  # as Python has it, which takes part in no promotion
+as_array: Function = lambda x: x if isinstance(x, Node) else np.asarray(x)
+has_node: Function = lambda values: any(isinstance(value, Node) for value in values)
+given_or_one: Function = lambda g, root: np.array(1, root._array.dtype, ndmin=root._array.ndim) if g is None else g
 
 
 def mapped(change: Function, value: Any) -> Any:
@@ -118,6 +109,6 @@ def mapped(change: Function, value: Any) -> Any:
     return {key: mapped(change, item) for key, item in value.items()} if isinstance(value, dict) else change(value)
 
 
-def arrays_in(value: Any) -> Any:
+def arrays_in(value: Any, of: Function = array_of) -> Any:
     """The same structure with arrays for nodes."""
-    return mapped(lambda x: x._array if isinstance(x, Node) else x, value)
+    return mapped(lambda x: of(x) if isinstance(x, Node) else x, value)

@@ -1,4 +1,4 @@
-"""Functions of one's own in the tables: with a derivative, without one, and made of others."""
+"""Functions of one's own in the tables: with a derivative, or without one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from minigrad.engine.call import call, call_other
-from minigrad.engine.messages import name_of
-from minigrad.engine.node import Function, Node, Rules, composites, constants, shortcuts, vjps
-from minigrad.engine.switch import any_mode, inside_of, is_inside
+from minigrad.engine.messages import name_of, said
+from minigrad.engine.node import Function, Node, Rules, constants, has_node, vjps
+from minigrad.engine.switch import alone, is_inside
 
 
 def primitive(*rules: Function | None, joint: Function | None = None) -> Callable[[Function], Function]:
@@ -34,29 +34,18 @@ def primitive(*rules: Function | None, joint: Function | None = None) -> Callabl
     Where all gradients come of one computation, give one `joint` rule instead, which returns them in a sequence, with
     None for those that are zero. The solution of a @ x = b has both by one more solution:
 
-    >>> import numpy as np
     >>> def adjoint(g, ans, a, b):
     ...     by_b = np.linalg.solve(a.T, g)
     ...     return -np.outer(by_b, ans), by_b
     >>> solve = primitive(joint=adjoint)(lambda a, b: np.linalg.solve(a, b))
-    >>> b = Tensor([2.0, 4.0], requires_grad=True)
-    >>> np.sum(solve(np.diag([2.0, 1.0]), b)).backward()
-    >>> b.grad
-    array([0.5, 1. ])
     """
     if bool(rules) == (joint is not None):
         raise TypeError(
-            "primitive needs one rule for each array argument, @primitive(lambda g, ans, x: ...), or one for all of "
-            "them, @primitive(joint=...)"
+            "give one rule for each array argument, @primitive(lambda g, ans, x: ...), or @primitive(joint=...)"
         )
     for rule in rules or (joint,):
-        if rule is not None and not callable(rule):
-            raise TypeError(f"a rule is a function (g, ans, *args) or None for a zero derivative, not {rule!r}")
-        if rule is not None and not _takes(rule, 3):
-            raise TypeError(
-                "a rule is called with the gradient of the answer, the answer and all arguments, (g, ans, x, ...), and "
-                f"this one takes {inspect.signature(rule)}"
-            )
+        if rule is not None:
+            _check(rule)
 
     def register(function: Function) -> Function:
         if not callable(function):
@@ -68,59 +57,33 @@ def primitive(*rules: Function | None, joint: Function | None = None) -> Callabl
             for key, value in kwargs.items():
                 if isinstance(value, Node):
                     raise TypeError(f"{name_of(function)} got the Tensor {key}= by keyword: pass it by position")
-            shown_tensors = any(isinstance(argument, Node) for argument in args)
-            if not is_inside():
-                return call(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
-            with inside_of(False):  # it may use transforms, and sees arrays
-                return call(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
+            if is_inside():  # it may use transforms itself, and sees arrays
+                return alone(wrapper, *args, **kwargs)
+            return call(function, args, kwargs) if has_node(args) else function(*args, **kwargs)
 
         return wrapper
 
     return register
 
 
-def _takes(function: Function, count: int) -> bool:
-    """Whether a function can be called with so many arguments by position."""
+def _check(rule: Any) -> None:
+    if not callable(rule):
+        raise TypeError(f"a rule is a function (g, ans, *args) or None for a zero derivative, not {rule!r}")
     try:
-        inspect.signature(function).bind_partial(*range(count))
-    except TypeError:
-        return False
+        inspect.signature(rule).bind_partial("g", "ans", "x")
+    except TypeError as error:
+        raise TypeError(said("no arguments", takes=inspect.signature(rule))) from error
     except ValueError:  # NumPy's own do not all tell
         pass
-    return True
 
 
 def constant(function: Function) -> Function:
-    """Let an array function that has no derivative take Tensors, and give arrays for them.
-
-    >>> import numpy as np
-    >>> from minigrad import Tensor
-    >>> order = constant(lambda x: np.argsort(x))
-    >>> order(Tensor([3.0, 1.0, 2.0]))
-    array([1, 2, 0])
-    """
+    """Let an array function that has no derivative take Tensors, and give arrays for them."""
     constants.add(function)
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        shown_tensors = any(isinstance(argument, Node) for argument in (*args, *kwargs.values()))
-        return call_other(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
+        given = has_node((*args, *kwargs.values()))
+        return call_other(function, args, kwargs) if given else function(*args, **kwargs)
 
-    return wrapper
-
-
-def composition(function: Function, shortcut: Function | None = None) -> Function:
-    """Let modes see a function that is made of others, and depends on its arguments alone, as one call.
-
-    A `shortcut` is a function of NumPy that gives the same up to rounding.
-    """
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        shown_tensors = any_mode() and any(isinstance(argument, Node) for argument in args)
-        return call_other(function, args, kwargs) if shown_tensors else function(*args, **kwargs)
-
-    composites[function] = function
-    if shortcut is not None:
-        shortcuts[function] = shortcut
     return wrapper

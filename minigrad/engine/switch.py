@@ -14,9 +14,12 @@ import weakref
 from _thread import allocate_lock
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from minigrad.engine.messages import said
 
 
 class Setting(NamedTuple):
@@ -56,10 +59,10 @@ class Switch:
     def __init__(self, variable: ContextVar[Setting | None], value: Any) -> None:
         self.variable, self.value = variable, value
 
-    def _begin(self) -> Any:
+    def _begin(self, reference: Callable[[Any], Any] = weakref.ref) -> Any:
         setting(self.variable)  # forgets blocks that have ended
         lock = allocate_lock()
-        self.variable.set(Setting(self.value, weakref.ref(lock), self.variable.get()))
+        self.variable.set(Setting(self.value, reference(lock), self.variable.get()))
         return lock.__enter__
 
     def _end(self) -> Any:  # `with` looks for it before it takes the lock
@@ -68,62 +71,47 @@ class Switch:
             found = found.outer
         return lock.__exit__
 
-    def _begin_by_hand(self) -> None:
-        lock = allocate_lock()
-        lock.acquire()
-        self.variable.set(Setting(self.value, lambda: lock, self.variable.get()))
-
     def _end_by_hand(self, *error: object) -> None:
         found: Any = setting(self.variable)
         found.lock().release()
         self.variable.set(found.outer)
 
-    __enter__, __exit__ = Lookup(_begin, _begin_by_hand), Lookup(_end, _end_by_hand)
+    __enter__ = Lookup(_begin, lambda switch: switch._begin(lambda lock: lambda: lock)())
+    __exit__ = Lookup(_end, _end_by_hand)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not callable(function):
             raise TypeError(f"what is decorated is a function, not {function!r}: for a few lines, write a `with` block")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function.__name__} is a generator function: between two yields, what is switched for it would stay "
-                "switched for its caller. Write a `with` block inside it that ends before the next yield."
-            )
+            raise TypeError(said("generator", function))
 
-        @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with self:
                 return function(*args, **kwargs)
 
-        @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
             with self:
                 return await function(*args, **kwargs)
 
-        return async_wrapper if inspect.iscoroutinefunction(function) else wrapper
+        return functools.wraps(function)(async_wrapper if inspect.iscoroutinefunction(function) else wrapper)
 
 
-def isolated(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function in a copy of the context: what it gives to variables is forgotten when it ends."""
-    return copy_context().run(function, *args, **kwargs)
+def having(variable: ContextVar[Any], value: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function in a copy of the context, where a variable has a value: what is set there ends with it."""
+    context = copy_context()
+    context.run(variable.set, value)
+    return context.run(function, *args, **kwargs)
 
-
-# ------------------------------------------------------------------------------------- recording, and NumPy's warnings
 
 _recording: ContextVar[Setting | None] = ContextVar("recording", default=None)
+_inside: ContextVar[Setting | None] = ContextVar("inside", default=None)
+_modes: ContextVar[Setting | None] = ContextVar("modes", default=None)
+
+recording = functools.partial(Switch, _recording)  # of True or False
 ever_switched = _recording.get  # None where it surely was not, which is quick to ask
-_held = allocate_lock()
-_held.acquire()
-_OFF = Setting(False, weakref.ref(_held), None)  # for the whole of an isolated call
-
-
-def is_recording() -> bool:
-    """Whether calls with tensors that require a gradient are recorded, in this thread and async task."""
-    found = setting(_recording)
-    return found is None or bool(found.value)
-
-
-def recording(on: bool) -> Switch:
-    return Switch(_recording, on)
+_OFF = Setting(False, lambda: SimpleNamespace(locked=lambda: True), None)  # which never ends
+is_recording: Callable[[], bool] = lambda: (found := setting(_recording)) is None or found.value
+set_recording: Callable[[bool], Any] = lambda on: _recording.set(None if on else _OFF)  # to the end of the context
 
 
 def no_grad(function: Callable[..., Any] | None = None) -> Any:
@@ -136,97 +124,30 @@ def no_grad(function: Callable[..., Any] | None = None) -> Any:
     >>> y.requires_grad
     False
     """
-    off = recording(False)
-    return off if function is None else off(function)
+    return recording(False) if function is None else recording(False)(function)
 
 
-def set_recording(on: bool) -> None:
-    """Switch recording on or off for the rest of an isolated call."""
-    _recording.set(None if on else _OFF)
-
+differentiating = Switch(_inside, True)  # a function, in which transforms give Tensors
+is_inside: Callable[[], bool] = lambda: setting(_inside) is not None
+alone = functools.partial(having, _inside, None)  # calls a function as if it were not inside
 
 _silent = Context()
 _silent.run(np.seterr, all="ignore")
 [(_warnings, _none)] = _silent.items()  # the variable that np.errstate sets, which takes ten times as long
+warnings_now = functools.partial(_warnings.get, None)  # the very object, which a `with np.errstate` block replaces
+quiet_context = _silent.copy  # makes a context in which NumPy warns of nothing, and which knows no switch of others
+quietly = functools.partial(having, _warnings, _none)  # calls a function of arrays without warnings of nan and inf
 
-
-def silence_warnings() -> None:
-    """Let NumPy warn of no nan and inf for the rest of an isolated call."""
-    _warnings.set(_none)
-
-
-def quietly(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of arrays without warnings of nan and inf."""
-    return isolated(_quiet, function, args)
-
-
-def _quiet(function: Callable[..., Any], args: Any) -> Any:
-    _warnings.set(_none)
-    return function(*args)
-
-
-_inside: ContextVar[Setting | None] = ContextVar("inside", default=None)
-
-
-def is_inside() -> bool:
-    """Whether a function runs here that a transform differentiates, so that the transforms in it give Tensors."""
-    found = setting(_inside)
-    return found is not None and bool(found.value)
-
-
-def inside_of(transform: bool) -> Switch:
-    return Switch(_inside, transform)
-
-
-# ------------------------------------------------------------------------------------------------------------- modes
-
-
-class Mode:
-    """What stands between user code and the engine in the blocks of `on(mode)`. This one changes nothing.
-
-    Each method is given `go_on`, the function of the engine that was asked for, and its arguments. `outside`
-    does that with the modes around this one on, and this one off. All else that a method does comes to the mode again:
-    of `composites[function](*args)`, it is shown the calls inside.
-    """
-
-    def call(self, go_on: Callable[..., Any], function: Any, args: Any, kwargs: Any) -> Any:
-        """Make a call: `go_on` is `call`, or for composites and constants `call_other`."""
-        return outside(go_on, function, args, kwargs)
-
-    def walk(self, go_on: Callable[..., Any], *walk: Any) -> Any:
-        """Walk back; see `branches.backpropagate`."""
-        return outside(through, "walk", go_on, *walk)
-
-    def look(self, go_on: Callable[..., Any], tensor: Any) -> Any:
-        """The array of a tensor, for somebody who wants to see its numbers."""
-        return outside(through, "look", go_on, tensor)
-
-    def read(self, go_on: Callable[..., Any], tensor: Any) -> Any:
-        """What stands in an attribute: `go_on` is `array_of` for `.data`, or `grad_of`."""
-        return outside(through, "read", go_on, tensor)
-
-    def write(self, go_on: Callable[..., Any], leaf: Any, value: Any) -> Any:
-        """Give a leaf other numbers or another gradient: `go_on` is `set_data`, `set_numbers`, or `set_grad`."""
-        return outside(through, "write", go_on, leaf, value)
-
-    def is_array(self, tensor: Any) -> bool:
-        """Whether a tensor stands for an array, so that transforms give arrays for it."""
-        return False
-
-
-_modes: ContextVar[Setting | None] = ContextVar("modes", default=None)
+on = functools.partial(Switch, _modes)  # of a mode, inside of those that are on
 any_mode = _modes.get  # None where there is surely none, which is quick to ask
 
 
 def mode() -> Mode | None:
     """The innermost mode of this thread and async task."""
-    found = setting(_modes)
+    found = _modes.get()
+    if found is not None and ((lock := found.lock()) is None or not lock.locked()):
+        found = setting(_modes)
     return None if found is None else found.value
-
-
-def on(mode: Mode) -> Switch:
-    """Let a mode be on, inside of those that are."""
-    return Switch(_modes, mode)
 
 
 def through(method: str, go_on: Callable[..., Any], *args: Any) -> Any:
@@ -237,10 +158,34 @@ def through(method: str, go_on: Callable[..., Any], *args: Any) -> Any:
 
 def outside(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function with the innermost mode off."""
-    return isolated(_without, function, args)
-
-
-def _without(function: Callable[..., Any], args: Any) -> Any:
     found = setting(_modes)
-    _modes.set(found and found.outer)
-    return function(*args)
+    return having(_modes, found and found.outer, function, *args)
+
+
+def _handed_on(method: str) -> Callable[..., Any]:
+    return lambda mode, go_on, *args: outside(through, method, go_on, *args)
+
+
+class Mode:
+    """What stands between user code and the engine in the blocks of `on(mode)`. This one changes nothing.
+
+    A method is given `go_on`, the function of the engine that was asked for, and its arguments:
+
+        call     make a call: `go_on` is `call`, or for composites and constants `call_other`
+        walk     walk back; see `branches.backpropagate`
+        look     the array of a tensor, for somebody who wants to see its numbers
+        read     what stands in an attribute: `go_on` is `array_of` for `.data`, `grad_of` or `number_of`
+        write    change leaves: `go_on` is `clear`, `deposit`, or one of `set_data`, `set_numbers`, `set_grad`, ...
+
+    `outside` does that with the modes around this one on, and this one off. All else that a method does comes to the
+    mode again: of `composites[function](*args)`, it is shown the calls inside.
+    """
+
+    walk, look, read, write = map(_handed_on, ("walk", "look", "read", "write"))
+
+    def call(self, go_on: Callable[..., Any], function: Any, args: Any, kwargs: Any) -> Any:
+        return outside(go_on, function, args, kwargs)
+
+    def is_array(self, tensor: Any) -> bool:
+        """Whether a tensor stands for an array, so that transforms give arrays for it."""
+        return False

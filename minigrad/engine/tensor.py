@@ -3,66 +3,61 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter, getitem
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from minigrad.engine import messages
 from minigrad.engine.branches import backpropagate
-from minigrad.engine.call import apply, call, numbers_of, owners
-from minigrad.engine.messages import name_of
-from minigrad.engine.node import NO_KWARGS, Array, Function, Node, array_of, constants, mapped, now, vjps
+from minigrad.engine.call import answered, apply, call, numbers_of, owners
+from minigrad.engine.messages import name_of, said
+from minigrad.engine.node import NO_KWARGS, Args, Array, Function, Kwargs, Node, array_of, arrays_in, grad_of, now
 from minigrad.engine.switch import any_mode, is_recording, through
-
-Operator: TypeAlias = Callable[["Tensor", Any], Any]
-
-# ------------------------------------------------------------------------------------------- numbers and gradients
-
-grad_of = attrgetter("_grad")
-
-
-def look(tensor: Tensor) -> Any:
-    """The array of a tensor, for somebody who wants to see its numbers."""
-    return tensor._array if any_mode() is None else through("look", array_of, tensor)
-
-
-def looked_at(value: Any) -> Any:
-    """The same structure of lists, tuples and dicts with arrays for Tensors."""
-    return mapped(lambda x: look(x) if isinstance(x, Tensor) else x, value)
 
 
 def set_data(leaf: Tensor, value: ArrayLike) -> None:
-    """Give a leaf another array."""
     if leaf.function is not None:
-        raise RuntimeError(
-            f"the result of {name_of(leaf.function)} cannot be given other data: only leaves (inputs and parameters) "
-            "can. Make a new Tensor, or detach() this one first."
-        )
+        raise RuntimeError(said("no leaf", leaf.function, what="be given other data"))
     leaf._array, leaf._time = _fitting("data", np.asarray(value, leaf.dtype), leaf), now()
 
 
 def set_numbers(leaf: Tensor, value: Any) -> None:
-    """Write other numbers into the array of a leaf."""
     array = _fitting("data", numbers_of(value), leaf)
     touch([leaf])
     np.copyto(leaf._array, array, casting="same_kind")
 
 
 def set_grad(tensor: Tensor, value: ArrayLike | None) -> None:
-    """Give a tensor another gradient, or none."""
     tensor._grad = None if value is None else _fitting("a gradient", np.asarray(value, tensor.dtype), tensor)
+
+
+def set_grads(tensors: Iterable[Tensor], gradients: Iterable[Array]) -> None:
+    for tensor, g in zip(tensors, gradients, strict=True):
+        tensor._grad = g
+
+
+def clear(tensors: Iterable[Tensor]) -> None:
+    for tensor in tensors:
+        tensor._grad = None
+
+
+def deposit(gradients: Mapping[Node, Array]) -> None:
+    """Add gradients to those that some tensors have; an array that `.grad` has given is never written to."""
+    for node, g in gradients.items():
+        node._grad = np.asarray(g if node._grad is None else node._grad + g)
+
+
+def set_requires_grad(leaf: Tensor, on: bool) -> None:
+    if on and leaf._array.dtype.kind != "f":
+        raise TypeError(said("not floating", dtype=leaf.dtype))
+    leaf._requires_grad = on
 
 
 def _fitting(what: str, array: Array, tensor: Tensor) -> Array:
     if array.shape != tensor.shape:
-        raise ValueError(
-            f"{what} of shape {array.shape} does not fit a tensor of shape {tensor.shape}, which keeps its shape and "
-            "dtype: reshape the array, or make a new Tensor."
-        )
+        raise ValueError(said("other shape", what=what, came=array.shape, shape=tensor.shape))
     return array
 
 
@@ -78,48 +73,20 @@ def rebind(leaf: Tensor, array: Array) -> None:
     leaf._array = array
 
 
-# ----------------------------------------------------------------------------------------------------- operators
+def _method(function: Any) -> Callable[..., Any]:
+    return functools.wraps(function)(lambda self, *args, **kwargs: apply(function, (self, *args), kwargs))
 
 
-def hand_over(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Run a function as NumPy's users call it, with Tensors also among the keywords."""
-    return apply(function, *_checked(function, args, kwargs)) if kwargs else apply(function, args)
-
-
-def _checked(function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-    """The arguments of a call in the form that rules expect, with Tensors by position alone."""
-    if kwargs.get("out") is not None:
-        raise messages.out_given(function)
-    if isinstance(kwargs.get("where"), Node):
-        kwargs = {**kwargs, "where": numbers_of(kwargs["where"])}
-    if isinstance(kwargs.get("initial"), Node) and function in vjps:
-        raise messages.initial_given(function)
-    if isinstance(function, np.ufunc) and function not in constants and not function.signature:
-        if others := kwargs.keys() - {"dtype", "out"}:
-            raise messages.options_given(function, [name for name in kwargs if name in others])
-        if (dtype := kwargs.get("dtype")) is not None:
-            astype = np.ndarray.astype
-            args = [call(astype, (a, dtype)) if isinstance(a, Node) else np.asarray(a, dtype) for a in args]
-        return args, NO_KWARGS
-    if hasattr(function, "__wrapped__") and any(isinstance(value, Node) for value in kwargs.values()):
-        bound = inspect.signature(function).bind(*args, **kwargs)
-        return bound.args, bound.kwargs
-    return args, kwargs
+def _looking(name: str) -> Callable[..., Any]:
+    return functools.wraps(getattr(np.ndarray, name))(lambda self, *args: getattr(look(self), name)(*args))
 
 
 def _is_foreign(kind: type) -> bool:
     """Whether a type decides itself what NumPy's functions and operators make of it."""
     if issubclass(kind, np.ma.MaskedArray):
-        raise TypeError(
-            "a masked array cannot meet a Tensor, which has no mask: fill it with masked.filled(value), and choose "
-            "elements with np.where(mask, a, b) or a sum with where=."
-        )
+        raise TypeError(said("masked"))
     ours = issubclass(kind, (np.ndarray, np.generic, Node)) or _is_of_pandas(kind)
     return not ours and (hasattr(kind, "__array_ufunc__") or hasattr(kind, "__torch_function__"))
-
-
-def _is_of_pandas(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == "pandas"
 
 
 def _operand(other: Any) -> Any:
@@ -129,25 +96,21 @@ def _operand(other: Any) -> Any:
     return NotImplemented if _is_foreign(type(other)) else other
 
 
-def _operator(function: Function) -> Operator:
+def _operators(function: Function) -> tuple[Function, Function]:
     def operator(self: Tensor, other: Any) -> Any:
         if type(other) not in _PLAIN and (other := _operand(other)) is NotImplemented:
             return NotImplemented
         return call(function, (self, other))
 
-    return operator
-
-
-def _reflected(function: Function) -> Operator:
-    def operator(self: Tensor, other: Any) -> Any:
+    def reflected(self: Tensor, other: Any) -> Any:
         if type(other) not in _PLAIN and (other := _operand(other)) is NotImplemented:
             return NotImplemented
         return call(function, (other, self))
 
-    return operator
+    return operator, reflected
 
 
-def _in_place(operator: Operator) -> Operator:
+def _in_place(operator: Function) -> Function:
     """`p -= g` moves a parameter while nothing is recorded, and everywhere else binds its name to a new tensor."""
 
     def in_place(self: Tensor, other: Any) -> Any:
@@ -158,14 +121,6 @@ def _in_place(operator: Operator) -> Operator:
         return self
 
     return in_place
-
-
-def _method(function: Function) -> Callable[..., Any]:
-    return functools.wraps(function)(lambda self, *args, **kwargs: hand_over(function, (self, *args), kwargs))
-
-
-_power = _operator(np.power)
-_POWERS: Mapping[Any, Function] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}  # as ndarray.__pow__ does
 
 
 class Tensor(Node):
@@ -187,16 +142,10 @@ class Tensor(Node):
     def __init__(self, data: ArrayLike | Tensor, requires_grad: bool = False) -> None:
         self._array = np.asarray(data)
         if self._array.dtype.kind not in "biufc":
-            raise TypeError(
-                f"a Tensor holds numbers, and this is an array of dtype {self._array.dtype}: convert it first, for "
-                "instance with np.asarray(values, dtype=float)."
-            )
-        self._grad, self._retains, self._time, self._requires_grad = None, False, now(), False
+            raise TypeError(said("no numbers", dtype=self._array.dtype))
+        self._grad, self._retains, self._time = None, False, now()
         self.function, self.args, self.kwargs, self.tracked, self._values = None, (), NO_KWARGS, (), ()
-        if requires_grad:
-            self.requires_grad = True
-
-    # -------------------------------------------------------------------------------------------- attributes
+        set_requires_grad(self, bool(requires_grad))
 
     @property
     def data(self) -> Array:
@@ -214,10 +163,7 @@ class Tensor(Node):
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
-        if value is None and any_mode() is None:
-            self._grad = None
-        else:
-            through("write", set_grad, self, value)
+        through("write", set_grad, self, value)
 
     @property
     def requires_grad(self) -> bool:
@@ -227,45 +173,24 @@ class Tensor(Node):
     @requires_grad.setter
     def requires_grad(self, on: bool) -> None:
         if self.function is not None:
-            raise RuntimeError(
-                f"the result of {name_of(self.function)} requires a gradient because its arguments do: call detach() "
-                "for the same numbers without their history."
-            )
-        if on and self._array.dtype.kind != "f":
-            raise TypeError(
-                f"only floating tensors can require a gradient, and this one is {self.dtype}: convert it first, for "
-                "instance with Tensor(np.asarray(values, dtype=float), requires_grad=True)."
-            )
-        self._requires_grad = bool(on)
+            raise RuntimeError(said("no leaf", self.function, what="be frozen or thawed, since its arguments decide"))
+        if bool(on) != self._requires_grad:
+            through("write", set_requires_grad, self, bool(on))
 
     # These are called everywhere: attrgetters are fast, and the annotations are what a type checker sees.
     shape: tuple[int, ...] = property(attrgetter("_array.shape"))  # type: ignore[assignment]
     ndim: int = property(attrgetter("_array.ndim"))  # type: ignore[assignment]
     size: int = property(attrgetter("_array.size"))  # type: ignore[assignment]
     dtype: np.dtype[Any] = property(attrgetter("_array.dtype"))  # type: ignore[assignment]
-
-    @property
-    def T(self) -> Tensor:
-        """The tensor with its axes in reverse order."""
-        return call(np.transpose, (self,))
-
-    @property
-    def mT(self) -> Tensor:
-        """The matrix, or each of a stack of them, transposed."""
-        return call(np.swapaxes, (self, -1, -2))
-
-    def item(self) -> Any:
-        """The only element as a Python number."""
-        return look(self).item()
+    T: Tensor = property(lambda self: call(np.transpose, (self,)))  # type: ignore[assignment]
+    mT: Tensor = property(lambda self: call(np.swapaxes, (self, -1, -2)))  # type: ignore[assignment]
 
     def detach(self) -> Tensor:
         """A Tensor on the same memory that requires no gradient and remembers nothing."""
         numbers = numbers_of(self)
         if isinstance(numbers, Tensor):  # a mode had it so
             return numbers
-        tensor = Tensor(numbers)
-        tensor.args = owners([self], numbers)
-        return tensor
+        return answered(None, owners([self], numbers), NO_KWARGS, numbers, (), (), False)
 
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf it was made of, then free the graph.
@@ -275,41 +200,23 @@ class Tensor(Node):
         gradient, the graph was freed or an argument has been changed since the forward pass; no `.grad` changes then.
         An array that `.grad` has given is never written to: a sum is a new array.
         """
-        self._must_be_tracked("backward")
-        if gradient is None and self._array.size != 1:
-            raise ValueError(
-                f"backward() starts at a single number, and this tensor has shape {self.shape}: reduce it first "
-                "(loss = y.sum()), or say backward(gradient) with an array of that shape."
-            )
-        data = self._array
-        gradient = np.array(1, data.dtype, ndmin=data.ndim) if gradient is None else np.asarray(gradient, data.dtype)
-        if gradient.shape != data.shape:
-            raise ValueError(f"a gradient of shape {gradient.shape} was given for a tensor of shape {data.shape}.")
-        for node, g in backpropagate(self, gradient, free=not retain_graph).items():
-            before = node._grad if any_mode() is None else through("read", grad_of, node)
-            g = g if before is None else before + g
-            if any_mode() is None:
-                node._grad = np.asarray(g)
-            else:
-                through("write", set_grad, node, g)
-
-    def _must_be_tracked(self, what: str) -> None:
         if not self._requires_grad:
-            raise RuntimeError(
-                f"{what}() of a tensor that requires no gradient: nothing it was made of requires one, or it was made "
-                "inside no_grad() or detached. Give the inputs requires_grad=True."
-            )
+            raise RuntimeError(said("no gradient", what="backward"))
+        if gradient is None and self._array.size != 1:
+            raise ValueError(said("no number", shape=self.shape))
+        if gradient is not None:
+            gradient = _fitting("a gradient", np.asarray(gradient, self.dtype), self)
+        through("write", deposit, backpropagate(self, gradient, free=not retain_graph))
 
     def retain_grad(self) -> None:
         """Let backward() keep the gradient of this tensor, too, which is the answer of a call; leaves keep theirs."""
-        self._must_be_tracked("retain_grad")
+        if not self._requires_grad:
+            raise RuntimeError(said("no gradient", what="retain_grad"))
         self._retains = True
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
-        self.grad = None
-
-    # --------------------------------------------------------------------------------------- NumPy's protocols
+        through("write", clear, [self])
 
     __array_priority__ = 1000.0  # NumPy's scalars then hand over to __rmul__ and the like without the way by a ufunc
     __pandas_priority__ = 10_000  # and so do the objects of pandas
@@ -320,20 +227,21 @@ class Tensor(Node):
             for x in inputs:
                 if x is NotImplemented:
                     return NotImplemented
-        return hand_over(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
+        return apply(ufunc if method == "__call__" else getattr(ufunc, method), inputs, kwargs)
 
-    def __array_function__(self, function: Function, types: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def __array_function__(self, function: Function, types: Any, args: Args, kwargs: Kwargs) -> Any:
         for kind in types:
             if kind is not Tensor and _is_foreign(kind):
                 return NotImplemented
-        return hand_over(function, args, kwargs)
+        return apply(function, args, kwargs)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if self._requires_grad:
-            _refuse("an array")
-        return np.array(look(self), dtype=dtype, copy=copy)
+        return np.array(self._without_history("an array"), dtype=dtype, copy=copy)
 
-    # --------------------------------------------------------------------------------- Python's, in its order
+    def _without_history(self, what: str) -> Any:
+        if self._requires_grad:
+            raise TypeError(said("history", what=what))
+        return look(self)
 
     def __repr__(self) -> str:
         try:
@@ -342,9 +250,8 @@ class Tensor(Node):
             return f"Tensor({self.dtype}{list(self.shape)})"
         numbers = np.array2string(array, separator=", ", prefix="Tensor(", suffix=")")
         dtype = "" if array.dtype in (np.float64, np.int64, np.bool_) else f", dtype={array.dtype}"
-        if self.function is not None:
-            return f"Tensor({numbers}{dtype}, from {name_of(self.function)})"
-        return f"Tensor({numbers}{dtype}{', requires_grad=True' if self._requires_grad else ''})"
+        history = f", from {name_of(self.function)}" if self.function else ", requires_grad=True"
+        return f"Tensor({numbers}{dtype}{history if self._requires_grad else ''})"
 
     def __reduce__(self) -> Any:
         if self.function is not None:
@@ -353,90 +260,65 @@ class Tensor(Node):
 
     def __bool__(self) -> bool:
         if self._array.size != 1:
-            raise ValueError(
-                f"a tensor of shape {self.shape} is neither true nor false: say np.any(t) or np.all(t), or, to choose "
-                "element by element, np.where(condition, a, b)."
-            )
+            raise ValueError(said("truth", shape=self.shape))
         return bool(self.item())
 
     def __float__(self) -> float:
-        return float(self.item()) if not self._requires_grad else _refuse("a float")
+        return float(self._without_history("a float").item())
 
     def __int__(self) -> int:
-        return int(self.item()) if not self._requires_grad else _refuse("an int")
-
-    def __index__(self) -> int:
-        return int(look(self).__index__())
+        return int(self._without_history("an int").item())
 
     def __format__(self, specification: str) -> str:
         return format(self.item(), specification) if specification else str(self)
-
-    def __len__(self) -> int:
-        return len(self._array)
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self._array.ndim:
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(len(self._array)))
 
-    def __contains__(self, value: Any) -> bool:
-        return value in look(self)
-
     def __getitem__(self, index: Any) -> Tensor:
         if type(index) not in _INDICES:
-            index = mapped(lambda x: numbers_of(x) if isinstance(x, Tensor) else x, index)
+            index = arrays_in(index, numbers_of)
         return call(getitem, (self, index))
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        raise TypeError(
-            "a Tensor cannot be changed in place, since the graph still needs its numbers. Make a new one: "
-            "t = minigrad.put(t, index, value), or np.where(condition, value, t)."
-        )
+        raise TypeError(said("in place"))
 
     __hash__ = object.__hash__
-
-    __add__, __radd__ = _operator(np.add), _reflected(np.add)
-    __sub__, __rsub__ = _operator(np.subtract), _reflected(np.subtract)
-    __mul__, __rmul__ = _operator(np.multiply), _reflected(np.multiply)
-    __truediv__, __rtruediv__ = _operator(np.divide), _reflected(np.divide)
-    __floordiv__, __rfloordiv__ = _operator(np.floor_divide), _reflected(np.floor_divide)
-    __mod__, __rmod__ = _operator(np.remainder), _reflected(np.remainder)
-    __matmul__, __rmatmul__ = _operator(np.matmul), _reflected(np.matmul)
-    __rpow__ = _reflected(np.power)
+    __len__ = lambda self: len(self._array)
+    __contains__, __index__, item, tolist = map(_looking, ("__contains__", "__index__", "item", "tolist"))
+    __add__, __radd__ = _operators(np.add)
+    __sub__, __rsub__ = _operators(np.subtract)
+    __mul__, __rmul__ = _operators(np.multiply)
+    __truediv__, __rtruediv__ = _operators(np.divide)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide)
+    __mod__, __rmod__ = _operators(np.remainder)
+    __matmul__, __rmatmul__ = _operators(np.matmul)
+    _power, __rpow__ = _operators(np.power)
 
     def __pow__(self, other: Any) -> Any:
         if type(other) in (int, float) and other in _POWERS and self._array.dtype.kind == "f":
             return call(_POWERS[other], (self,))
-        return _power(self, other)
+        return self._power(other)
 
     __iadd__, __isub__, __imul__ = _in_place(__add__), _in_place(__sub__), _in_place(__mul__)
     __itruediv__, __ipow__ = _in_place(__truediv__), _in_place(__pow__)
-
-    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return self // other, self % other
-
-    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return other // self, other % self
-
-    __and__, __rand__ = _method(np.bitwise_and), _method(np.bitwise_and)
-    __or__, __ror__ = _method(np.bitwise_or), _method(np.bitwise_or)
-    __xor__, __rxor__ = _method(np.bitwise_xor), _method(np.bitwise_xor)
-    __lshift__, __rshift__ = _method(np.left_shift), _method(np.right_shift)
-    __invert__ = _method(np.invert)
-    __neg__, __pos__, __abs__ = _method(np.negative), _method(np.positive), _method(np.absolute)
-    __eq__, __ne__ = _method(np.equal), _method(np.not_equal)
+    __divmod__ = lambda self, other: (self // other, self % other)
+    __rdivmod__ = lambda self, other: (other // self, other % self)
+    __and__ = __rand__ = _method(np.bitwise_and)
+    __or__ = __ror__ = _method(np.bitwise_or)
+    __xor__ = __rxor__ = _method(np.bitwise_xor)
+    __lshift__, __rshift__, __invert__ = map(_method, (np.left_shift, np.right_shift, np.invert))
+    __neg__, __pos__, __abs__ = map(_method, (np.negative, np.positive, np.absolute))
+    __eq__, __ne__ = map(_method, (np.equal, np.not_equal))
     __lt__, __le__, __gt__, __ge__ = map(_method, (np.less, np.less_equal, np.greater, np.greater_equal))
-
-    # -------------------------------------------------------------------------------------- methods of ndarray
-
-    sum, mean, var, std = _method(np.sum), _method(np.mean), _method(np.var), _method(np.std)
-    max, min, prod, trace = _method(np.max), _method(np.min), _method(np.prod), _method(np.trace)
-    cumsum, cumprod, diagonal, copy = _method(np.cumsum), _method(np.cumprod), _method(np.diagonal), _method(np.copy)
-    take, choose, searchsorted = _method(np.take), _method(np.choose), _method(np.searchsorted)
-    ravel, squeeze, swapaxes = _method(np.ravel), _method(np.squeeze), _method(np.swapaxes)
-    flatten, repeat, clip, dot = _method(np.ravel), _method(np.repeat), _method(np.clip), _method(np.dot)
-    argmax, argmin, argsort = _method(np.argmax), _method(np.argmin), _method(np.argsort)
-    any, all, nonzero, round = _method(np.any), _method(np.all), _method(np.nonzero), _method(np.round)
+    sum, mean, var, std, max, min = map(_method, (np.sum, np.mean, np.var, np.std, np.max, np.min))
+    prod, cumsum, cumprod, trace, diagonal = map(_method, (np.prod, np.cumsum, np.cumprod, np.trace, np.diagonal))
+    argmax, argmin, argsort, nonzero = map(_method, (np.argmax, np.argmin, np.argsort, np.nonzero))
+    take, choose, searchsorted, clip, dot = map(_method, (np.take, np.choose, np.searchsorted, np.clip, np.dot))
+    ravel, flatten, squeeze, swapaxes = map(_method, (np.ravel, np.ravel, np.squeeze, np.swapaxes))
+    repeat, copy, round, any, all = map(_method, (np.repeat, np.copy, np.round, np.any, np.all))
 
     def reshape(self, *shape: Any, **options: Any) -> Tensor:
         """The same numbers in another shape, given as integers or as one tuple."""
@@ -446,10 +328,6 @@ class Tensor(Node):
         """The axes in another order, given as integers or as one tuple; reversed when there is none."""
         return call(np.transpose, (self, (axes[0] if len(axes) == 1 else axes) or None))
 
-    def tolist(self) -> Any:
-        """The numbers as nested lists, without their history."""
-        return look(self).tolist()
-
     def astype(self, dtype: DTypeLike, *, copy: bool = True) -> Tensor:
         """The same numbers in another dtype; `copy` is accepted for the sake of code for arrays."""
         return call(np.ndarray.astype, (self, dtype))
@@ -457,17 +335,9 @@ class Tensor(Node):
 
 Node.kind = Tensor
 _PLAIN = {Tensor, np.ndarray, float, int, bool, np.float64, np.float32}  # operands and indices that need no look
+_POWERS: Mapping[Any, Function] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}  # as ndarray.__pow__ does
 _INDICES = {int, slice, type(None), type(...)}
-
-
-def as_tensor(x: Any) -> Tensor:
-    """A Tensor, which takes Tensors as indices, while an array does not."""
-    return x if isinstance(x, Tensor) else Tensor(x)
-
-
-def _refuse(kind: str) -> NoReturn:
-    raise TypeError(
-        f"turning a Tensor that requires a gradient into {kind} would lose its history in silence. To say that it may, "
-        "write t.detach() or t.item(); to keep it, use np.stack for several tensors, and NumPy functions or operators "
-        "in place of array methods (array @ t for array.dot(t))."
-    )
+_is_of_pandas = lambda kind: kind.__module__.partition(".")[0] == "pandas"
+look: Function = lambda tensor: tensor._array if any_mode() is None else through("look", array_of, tensor)
+looked_at = functools.partial(arrays_in, of=look)
+as_tensor: Callable[[Any], Tensor] = lambda x: x if isinstance(x, Tensor) else Tensor(x)

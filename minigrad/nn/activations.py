@@ -1,9 +1,4 @@
-"""Activations, spelled in NumPy: their derivatives come from the graph.
-
-All take arrays or Tensors, and give arrays for arrays.
-"""
-
-from __future__ import annotations
+"""Activations, spelled in NumPy: arrays for arrays, and for Tensors Tensors, whose derivatives come from the graph."""
 
 import functools
 import math
@@ -12,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import composition, numbers_of, quietly
+from minigrad.engine import numbers_of, quietly
+from minigrad.tables.composites import composition
 
 
 @functools.partial(composition, shortcut=np.tanh)
@@ -43,10 +39,8 @@ def sigmoid(x: Any) -> Any:
 
 
 def _side(x: Any) -> Any:
-    """-1 where `x` is positive and 1 where it is negative: `x * _side(x)` is -|x|, so exp cannot overflow.
-
-    It has no derivative of its own. At 0 either sign will do, since what is built on it is smooth there.
-    """
+    """-1 where `x` is positive and 1 where it is negative: `x * _side(x)` is -|x|, so exp cannot overflow."""
+    # It has no derivative of its own. At 0 either sign will do, since what is built on it is smooth there.
     return -np.copysign(1, numbers_of(x))
 
 

@@ -5,8 +5,6 @@ takes a fresh one, seeded by the operating system. To use an initialiser, assign
 `layer.weight.data = nn.init.xavier_uniform(layer.weight.shape)`.
 """
 
-from __future__ import annotations
-
 import math
 from typing import TypeAlias
 
@@ -59,7 +57,5 @@ def kaiming_normal(shape: Shape, gain: float = SQRT2, *, rng: Rng = None, dtype:
 
 def _fans(shape: Shape) -> tuple[int, int]:
     if len(shape) < 2:
-        raise ValueError(
-            f"a weight of shape {tuple(shape)} has no fan_in and fan_out: they need the two axes (out, in)"
-        )
+        raise ValueError(f"a weight of shape {shape} has no fan_in and fan_out: they need the two axes (out, in)")
     return math.prod(shape[1:]) or 1, shape[0] * math.prod(shape[2:]) or 1

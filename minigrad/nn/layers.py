@@ -1,7 +1,5 @@
 """Layers: modules that keep weights or options, and modules around the activations."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from minigrad.engine import Tensor, as_array
 from minigrad.nn import activations, init
+from minigrad.nn.init import Rng
 from minigrad.nn.module import Module, note_output
 from minigrad.sample import sample
 
@@ -27,13 +26,7 @@ class Linear(Module):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        rng: np.random.Generator | None = None,
-        dtype: DTypeLike = np.float32,
+        self, in_features: int, out_features: int, bias: bool = True, *, rng: Rng = None, dtype: DTypeLike = np.float32
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
@@ -106,7 +99,7 @@ class Dropout(Module):
     Srivastava et al., JMLR 2014. `rng` draws anew at each call.
     """
 
-    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
         if not 0 <= p < 1:
             raise ValueError(f"Dropout({p}): the probability of a zero must be at least 0 and below 1")
         self.p = p

@@ -4,14 +4,13 @@
 "sum" adds them up, and "none" keeps their shape.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigrad.engine import as_array, composition, constant, numbers_of
+from minigrad.engine import as_array, constant, numbers_of
 from minigrad.nn.activations import log_softmax, softplus
+from minigrad.tables.composites import composition
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 

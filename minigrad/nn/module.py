@@ -1,7 +1,5 @@
 """Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +9,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.engine import no_grad
+from minigrad.engine import clear, no_grad, through
 from minigrad.files import load_arrays, save_arrays
 from minigrad.nn import state
-from minigrad.trees import named, parts
+from minigrad.trees import Whole, named, parts
 
 Self = TypeVar("Self", bound="Module")
 
 _outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", default=None)
 
 
-class Module:
+class Module(Whole):
     """Something with parameters that is called like a function; subclasses define `forward`.
 
     Parameters are the tensors that require a gradient among its attributes, and in lists, tuples, dicts and objects
@@ -55,8 +53,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.zero_grad()
+        through("write", clear, self.parameters())
 
     def save(self, path: str | Path) -> None:
         """Write the state to a `.npz` file; a file that stood there is replaced at once and whole."""
@@ -78,8 +75,7 @@ class Module:
     def summary(self, input_shape: int | tuple[int, ...]) -> str:
         """A table of the layers, the shapes of their outputs and their numbers of parameters.
 
-        `input_shape` is that of one sample, (2,) or 2; n stands for the number of samples. The model is run once, on
-        zeros.
+        `input_shape` is that of one sample, (2,) or 2; n is the number of samples. The model is run once, on zeros.
         """
         shape_of_one = (input_shape,) if isinstance(input_shape, int) else input_shape
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
@@ -93,9 +89,7 @@ class Module:
         counted: set[int] = set()
         rows = [("layer", "output shape", "parameters")]
         for layer, output in outputs:
-            new = {
-                id(parameter): parameter.size for parameter in state.parameters(layer) if id(parameter) not in counted
-            }
+            new = {id(each): each.size for each in state.parameters(layer) if id(each) not in counted}
             counted.update(new)
             if new or not _has_modules(parts(layer)):
                 shape = ", ".join(["n", *map(str, np.shape(output)[1:])])

@@ -1,7 +1,5 @@
 """The state of an object, of any kind: its tensors by name, to be listed, copied and given back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,9 +41,7 @@ def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> 
         tensors[name].data = array.astype(tensors[name].dtype)
 
 
-def fitting_arrays(
-    owner: Any, shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Any], strict: bool = True
-) -> dict[str, Array]:
+def fitting_arrays(owner: Any, shapes: Mapping[str, Any], state: Mapping[str, Any], strict: bool) -> dict[str, Array]:
     """The arrays of a state by name, or one ValueError that lists all that do not fit the `shapes` of their owner."""
     arrays = {name: np.asarray(state[name]) for name in shapes if name in state}
     problems = []

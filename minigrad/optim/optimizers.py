@@ -5,56 +5,83 @@ for all of them: small parameters become views of one vector, so that a step is 
 layers there are, and long vectors are moved part by part, so that what lies between stays in the cache.
 """
 
-from __future__ import annotations
-
+import copy
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from minigrad.engine import Array, Tensor, array_of, quietly, rebind, touch
+from minigrad.engine import (  # isort: skip
+    Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, set_numbers, through, touch,
+)  # fmt: skip
 from minigrad.nn.state import fitting_arrays
 from minigrad.optim.checks import at_least_zero, fraction
+from minigrad.tables.composites import composition
+from minigrad.tables.linalg import taken_apart
+from minigrad.trees import Sealed
 
 CHUNK = 3 * 2**13  # elements that are moved at a time; a larger parameter has a vector of its own
 
 
-class Flat:
+class Flat(Sealed):
     """Parameters of one dtype in one vector, of which they become views, so that they are moved at once."""
 
-    def __init__(self, parameters: list[Tensor]) -> None:
+    def __init__(self, parameters: list[Tensor], slots: int) -> None:
         self.parameters = parameters
-        self.data = np.concatenate([parameter.data for parameter in parameters], axis=None)
+        self.vector = Tensor(np.concatenate([parameter.data for parameter in parameters], axis=None))
+        self.data = self.vector.data
         zeros = self.parts(np.zeros_like(self.data))
         self.rows = list(zip(parameters, self.parts(self.data), zeros, strict=True))
         for parameter, view, _ in self.rows:
             rebind(parameter, view)
+        self.state = [Tensor(np.zeros_like(self.data)) for _ in range(slots)]
 
     def __reduce__(self) -> Any:
-        return Flat, (self.parameters,)  # a copy makes views of its own, of the copied parameters
+        return Flat, (self.parameters, len(self.state)), {"state": self.state}  # of the copied parameters, as views
 
     def parts(self, vector: Array) -> list[Array]:
         """The parts of a vector that belong to the parameters, in their shapes."""
-        ends = np.cumsum([parameter.size for parameter in self.parameters])[:-1]
-        parts = np.split(vector, ends)
-        return [part.reshape(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
+        return taken_apart(vector, [parameter.shape for parameter in self.parameters])
 
-    def gather(self) -> Array:
-        """The gradients as one vector, None as zeros; and what was assigned to `.data` goes to where it belongs."""
-        gradients = []
-        for parameter, view, zeros in self.rows:
+    def settle(self) -> None:
+        """Bring what was assigned to `.data` to where it belongs, and raise for what is not to be moved any more."""
+        for parameter, view, _ in self.rows:
             if not parameter.requires_grad:
                 raise RuntimeError(
                     f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
                     "new one of the parameters that are to move."
                 )
             if array_of(parameter) is not view:
-                view[...] = parameter.data
+                view[...] = array_of(parameter)
                 rebind(parameter, view)
-            g = parameter.grad
-            gradients.append(zeros if g is None else g)
+
+    def gradient(self) -> Any:
+        """The gradients as one vector, with zeros for None."""
+        gradients = [zeros if (g := parameter.grad) is None else g for parameter, _, zeros in self.rows]
         return gradients[0].ravel() if len(gradients) == 1 else np.concatenate(gradients, axis=None)
+
+
+class Numbers(Sealed, SimpleNamespace):
+    """The numbers of an optimizer, in 0-d Tensors."""
+
+
+class Number:
+    """An attribute that is a number to its users and lies in a 0-d Tensor, so that programs read and write it anew."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Any, kind: type | None = None) -> Any:
+        if optimizer is None:
+            return self
+        number = getattr(optimizer.numbers, self.name)
+        return number.item() if type(optimizer.numbers) is Numbers else number  # in `moved_by`, what stands for it
+
+    def __set__(self, optimizer: Any, number: float) -> None:
+        getattr(optimizer.numbers, self.name).data = number
 
 
 class Optimizer:
@@ -64,10 +91,12 @@ class Optimizer:
     adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one of zero.
     """
 
+    lr, steps = Number(), Number()
     slots: tuple[str, ...] = ()  # names of what the algorithm remembers for every number of a parameter
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
         self.parameters = list({id(parameter): parameter for parameter in parameters}.values())
+        self._leaves = tuple(self.parameters)
         if not self.parameters:
             raise ValueError(f"{type(self).__name__} got no parameters: give it tensors, such as model.parameters()")
         groups: dict[Any, list[Tensor]] = {}
@@ -77,18 +106,15 @@ class Optimizer:
             alone = id(parameter) if parameter.size > CHUNK else None
             groups.setdefault((parameter.dtype, alone), []).append(parameter)
         at_least_zero(lr=lr, weight_decay=weight_decay)
-        self.lr, self.weight_decay = lr, weight_decay
-        self.steps = 0
-        self.flats = [Flat(group) for group in groups.values()]
-        self.memory = [[np.zeros_like(flat.data) for _ in self.slots] for flat in self.flats]
+        self.weight_decay, self.numbers = weight_decay, Numbers(lr=Tensor(float(lr)), steps=Tensor(0), options=())
+        self.flats = [Flat(group, len(self.slots)) for group in groups.values()]
 
     def update(self, p: Any, g: Any, *state: Any) -> Any:
         """The formula: from parameters, their gradient and what is named in `slots`, zero at first, to `(p, *state)`.
 
         All are arrays of one shape and dtype. It works element by element, since it may be shown any part of the
         parameters at a time. It may return new arrays, or be written with `p -= ...` and the like, which moves an array
-        in place and makes a new Tensor; the gradient is not written to. `self.steps` counts from 1. NumPy warns of
-        nothing here.
+        in place and makes a new Tensor; the gradient is not written to. `self.steps` counts from 1, and nothing warns.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method update(self, p, g, *state) -> (p, *state)")
 
@@ -98,54 +124,68 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for parameter in self.parameters:
-            parameter.zero_grad()
+        through("write", clear, self._leaves)
 
     def step(self) -> None:
         """Move all parameters once, by their gradients; where one diverges, it shows in the loss."""
-        gradients = [flat.gather() for flat in self.flats]
-        self.steps += 1
+        for flat in self.flats:
+            flat.settle()
+        if any_mode() is not None and mode():
+            if type(self).__module__ == __name__:  # the formulas below depend on the options alone
+                options = tuple([option for option in vars(self).values() if not isinstance(option, (list, Numbers))])
+                if self.numbers.options != options:  # while they are equal, it is the very tuple, which is quick to see
+                    self.numbers.options = options
+                call_other(moved_by, (self, self.numbers.options))
+            else:
+                moved_by(self)
+            return
+        gradients = [flat.gradient() for flat in self.flats]
+        steps = array_of(self.numbers.steps)
+        steps += 1
         try:
             quietly(self._move_all, gradients)
         except BaseException:
-            self.steps -= 1
+            steps -= 1
             raise
 
     def _move_all(self, gradients: list[Array]) -> None:
-        for flat, g, state in zip(self.flats, gradients, self.memory, strict=True):
+        for flat, g in zip(self.flats, gradients, strict=True):
             touch(flat.parameters)
+            vectors = [flat.data, *map(array_of, flat.state)]
             if g.size <= CHUNK:
-                self._move(flat.data, g, state)
+                self._move(vectors, g)
                 continue
             for start in range(0, g.size, CHUNK):
                 part = slice(start, start + CHUNK)
-                self._move(flat.data[part], g[part], [vector[part] for vector in state])
+                self._move([vector[part] for vector in vectors], g[part])
 
-    def _move(self, data: Array, g: Array, state: list[Array]) -> None:
-        p, g = self.decay(data, g) if self.weight_decay else (data, g)
-        moved = self.update(p, g, *state)
-        if moved is data:
-            return
-        moved = moved if isinstance(moved, tuple) else (moved,)
-        vectors = (data, *state)
-        if list(map(np.shape, moved)) != [data.shape] * len(vectors):
-            raise ValueError(
-                f"{type(self).__name__}.update returned shapes {[*map(np.shape, moved)]}; wanted {data.shape} for each "
-                f"of {', '.join(['p', *self.slots])}. Does it return them?"
-            )
+    def _move(self, vectors: list[Array], g: Array) -> None:
+        moved = self.moved(vectors, g)
         pairs = [(old, new) for old, new in zip(vectors, moved, strict=True) if new is not old]  # some may be swapped
         copies = [new.copy() if any(new is other for other in vectors) else new for _, new in pairs]
         for (old, _), new in zip(pairs, copies, strict=True):
             old[...] = new
+
+    def moved(self, vectors: list[Any], g: Any) -> Sequence[Any]:
+        data, *state = vectors
+        p, g = self.decay(data, g) if self.weight_decay else (data, g)
+        moved = self.update(p, g, *state)
+        moved = moved if isinstance(moved, tuple) else (moved,)
+        if [getattr(new, "shape", None) for new in moved] != [data.shape] * len(vectors):
+            raise ValueError(
+                f"{type(self).__name__}.update returned shapes {[*map(np.shape, moved)]}; wanted {data.shape} for "
+                f"each of {', '.join(['p', *self.slots])}. Does it return them?"
+            )
+        return moved
 
     def _remembered(self) -> dict[str, Array]:
         """What is remembered for each parameter, in its shape."""
         numbers = {id(parameter): i for i, parameter in enumerate(self.parameters)}
         return {
             f"{slot}.{numbers[id(parameter)]}": part
-            for flat, state in zip(self.flats, self.memory, strict=True)
-            for slot, vector in zip(self.slots, state, strict=True)
-            for parameter, part in zip(flat.parameters, flat.parts(vector), strict=True)
+            for flat in self.flats
+            for slot, vector in zip(self.slots, flat.state, strict=True)
+            for parameter, part in zip(flat.parameters, flat.parts(array_of(vector)), strict=True)
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,10 +194,27 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of the same kind of optimizer over the same parameters, or raise and change nothing."""
-        arrays = fitting_arrays(self, {name: np.shape(value) for name, value in self.state_dict().items()}, state)
+        arrays = fitting_arrays(self, {name: np.shape(value) for name, value in self.state_dict().items()}, state, True)
         self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
         for name, part in self._remembered().items():
             part[...] = arrays[name]
+
+
+def moved_by(optimizer: Any, options: Any = ()) -> None:
+    """The step of an optimizer, of which a mode can see every call and every write."""
+    formula = copy.copy(optimizer)
+    held = optimizer.numbers
+    steps = through("read", number_of, held.steps) + 1
+    formula.numbers = SimpleNamespace(lr=through("read", number_of, held.lr), steps=steps)
+    through("write", set_numbers, held.steps, steps)
+    for flat in optimizer.flats:
+        vectors = [flat.vector, *flat.state]
+        arrays = [through("read", array_of, vector) for vector in vectors]
+        for vector, new in zip(vectors, quietly(formula.moved, arrays, flat.gradient()), strict=True):
+            through("write", set_numbers, vector, new)
+
+
+composition(moved_by)
 
 
 class SGD(Optimizer):
@@ -256,7 +313,7 @@ class Adam(Optimizer):
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * np.square(g)
-        rate, root = self.lr / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
+        rate, root = self.lr / (1 - beta1**self.steps), np.sqrt(1 - beta2**self.steps)
         p -= rate * m / (np.sqrt(v) / root + self.eps)
         return p, m, v
 
@@ -295,8 +352,9 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     at_least_zero(max_norm=max_norm)
     gradients = {p: g for p in parameters if (g := p.grad) is not None}
-    total = math.hypot(*(float(np.linalg.norm(g.astype(np.float64))) for g in gradients.values()))  # float32 overflows
-    if max_norm < total < math.inf:
-        for parameter, g in gradients.items():
-            parameter.grad = g * (max_norm / total)
-    return total
+    norms = [np.linalg.norm(g.astype(np.float64)) for g in gradients.values()]  # in float32 they could overflow
+    total: Any = functools.reduce(np.hypot, norms, np.float64(0))
+    scale = np.where((max_norm < total) & (total < math.inf), max_norm / np.where(total > 0, total, 1), 1)
+    for parameter, g in gradients.items():
+        parameter.grad = g * scale.astype(g.dtype)
+    return total if isinstance(total, Tensor) else float(total)  # type: ignore[return-value]

@@ -3,8 +3,6 @@
 In a loop of your own, say `optimizer.lr = schedule(optimizer.steps)` before each step.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import TypeAlias

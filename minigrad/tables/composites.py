@@ -4,16 +4,18 @@ A composite takes NumPy's arguments, some of them Tensors, and needs no rule. To
 and say which NumPy function it spells.
 """
 
-from __future__ import annotations
-
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from minigrad.engine import Tensor, as_array, as_tensor, call, composites, constant, looked_at, vjps
-from minigrad.tables.rules import put_add
+from minigrad.engine import (  # isort: skip
+    Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, looked_at, shortcuts,
+    vjps,
+)  # fmt: skip
+from minigrad.tables.rules import axes_of, kept, lines_along, put_add
 
 
 def composite(*functions):
@@ -24,6 +26,26 @@ def composite(*functions):
         return spelling
 
     return register
+
+
+def composition(function: Function, shortcut: Function | None = None) -> Function:
+    """Let modes see a function that is made of others, and depends on its arguments alone, as one call.
+
+    A `shortcut` is a function of NumPy that gives the same up to rounding.
+    """
+    composites[function] = function
+    if shortcut is not None:
+        shortcuts[function] = shortcut
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if any_mode() is not None:
+            for argument in args:
+                if isinstance(argument, Tensor):
+                    return call_other(function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return wrapper
 
 
 @composite(np.where)
@@ -46,7 +68,7 @@ def _count(x, axis, where, keepdims):
     """How many elements go into each element of a reduction: a Python integer when it is the same everywhere."""
     if where is not True:
         return np.sum(np.broadcast_to(where, x.shape), axis=axis, dtype=x.dtype, keepdims=keepdims)
-    return x.size if axis is None else math.prod(x.shape[i] for i in normalize_axis_tuple(axis, x.ndim))
+    return math.prod(x.shape[i] for i in axes_of(x, axis))
 
 
 @composite(np.var)
@@ -86,9 +108,7 @@ def dot(x, y):
         return np.multiply(x, y)
     if y.ndim <= 2:
         return np.matmul(x, y)
-    columns = np.moveaxis(y, -2, 0)  # the sum goes over the last axis of x and the second-last of y
-    product = np.matmul(x, np.reshape(columns, (len(columns), math.prod(columns.shape[1:]))))
-    return np.reshape(product, (*x.shape[:-1], *columns.shape[1:]))
+    return np.tensordot(x, y, (-1, -2))
 
 
 @composite(np.inner)
@@ -120,7 +140,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         return (answer, total) if returned else answer
     weights = as_array(weights)
     if weights.shape != a.shape:  # they belong to the axes that are averaged
-        axes = normalize_axis_tuple(axis, a.ndim)
+        axes = axes_of(a, axis)
         weights = np.transpose(weights, np.argsort(axes))
         weights = np.reshape(weights, [n if i in axes else 1 for i, n in enumerate(a.shape)])
     dtype = np.result_type(a.dtype, weights.dtype)
@@ -136,8 +156,7 @@ def _cumulative(function, initial, x, /, *, axis=None, dtype=None, out=None, inc
     answer = function(x, axis, dtype)
     if not include_initial:
         return answer
-    shape = [1 if i == axis % x.ndim else n for i, n in enumerate(x.shape)]
-    return np.concatenate([initial(shape, answer.dtype), answer], axis)
+    return np.concatenate([initial(kept(x, axis), answer.dtype), answer], axis)
 
 
 composite(getattr(np, "cumulative_sum", None))(functools.partial(_cumulative, np.cumsum, np.zeros))
@@ -204,10 +223,8 @@ def nanvar(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
 
 
 # fmt: off
-composites[np.nansum]     = lambda x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True: \
-                            np.sum(_numbers(x, where)[0], axis, dtype, out, keepdims, initial, where=where)
-composites[np.nanprod]    = lambda x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True: \
-                            np.prod(_numbers(x, where, 1)[0], axis, dtype, out, keepdims, initial, where=where)
+composites[np.nansum]     = lambda x, *args, **kwargs: np.sum(_numbers(x, True)[0], *args, **kwargs)
+composites[np.nanprod]    = lambda x, *args, **kwargs: np.prod(_numbers(x, True, 1)[0], *args, **kwargs)
 composites[np.nancumsum]  = lambda x, axis=None, dtype=None, out=None: np.cumsum(_numbers(x, True)[0], axis, dtype)
 composites[np.nancumprod] = lambda x, axis=None, dtype=None, out=None: np.cumprod(_numbers(x, True, 1)[0], axis, dtype)
 composites[np.nanstd]     = lambda x, *args, **kwargs: root(np.nanvar(x, *args, **kwargs))
@@ -237,12 +254,8 @@ def _quantile(function, skip_nan):
         if isinstance(q, Tensor):
             raise NotImplementedError(f"np.{function.__name__} of a Tensor takes a q of plain numbers")
         a = as_array(a)
-        axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
-        last = tuple(range(-len(axes), 0))
-        lines = np.moveaxis(a, axes, last)
-        whole, shape = lines.shape, lines.shape[: a.ndim - len(axes)]
-        n = math.prod(a.shape[i] for i in axes)
-        unsorted = np.reshape(lines, (*shape, n))
+        axis = axis if axis is None else normalize_axis_tuple(axis, a.ndim)
+        unsorted, put_back = lines_along(a, axis)
         lines = np.sort(unsorted)
         dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
         if weights is None:
@@ -250,31 +263,25 @@ def _quantile(function, skip_nan):
         else:
             choose = getattr(np, f"nan{function.__name__}") if skip_nan else function
             choose = functools.partial(choose, q=q, axis=axis, method=method)
-            positions = _weighted_positions(
-                unsorted, weights, lambda ranks: np.moveaxis(np.reshape(ranks, whole), last, axes), choose
-            )
+            positions = _weighted_positions(unsorted, weights, put_back, choose)
         low = np.floor(positions).astype(int)
         share = (positions - low).astype(dtype)
+        *shape, n = lines.shape
         rows = np.arange(math.prod(shape)).reshape(shape) * n
         flat = np.ravel(lines)
         lower, upper = flat[rows + low], flat[rows + np.ceil(positions).astype(int)]
         same = (share == 0) | (upper == lower)  # infinities have no difference
         gap = np.where(same, 0, upper) - np.where(same, 0, lower)
-        answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share))
-        answer = answer.astype(dtype)
-        if keepdims:
-            answer = np.reshape(answer, (*q.shape, *(1 if i in axes else m for i, m in enumerate(a.shape))))
-        return answer
+        answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share)).astype(dtype)
+        return np.reshape(answer, (*q.shape, *kept(a, axis))) if keepdims else answer
 
     return spelling
 
 
 @constant
 def _positions_when_sorted(lines, function, q, method, skip_nan):
-    """Between which of the sorted numbers the quantiles lie: nan is sorted to the end.
-
-    How NumPy interpolates is seen from what it makes of 0, 1, 2, ...
-    """
+    """Between which of the sorted numbers the quantiles lie: nan is sorted to the end."""
+    # How NumPy interpolates is seen from what it makes of 0, 1, 2, ...
     n = lines.shape[-1]
     counts = np.count_nonzero(~np.isnan(lines), axis=-1)
     positions = np.full((*q.shape, *lines.shape[:-1]), n - 1.0)
@@ -383,11 +390,7 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     return answer if right is None else np.where(x > xp[-1], right, answer)
 
 
-@constant
-def _jumps(p, discont, axis, period):
-    return np.unwrap(p, discont, axis, period=period) - p
-
-
+_jumps = constant(lambda p, discont, axis, period: np.unwrap(p, discont, axis, period=period) - p)
 composites[np.unwrap] = lambda p, discont=None, axis=-1, *, period=2 * math.pi: p + _jumps(p, discont, axis, period)
 
 
@@ -474,9 +477,10 @@ def polyint(p, m=1, k=None):
     return p
 
 
-composites[np.vander] = lambda x, N=None, increasing=False: (
-    x[:, None] ** np.arange(x.size if N is None else N)[:: 1 if increasing else -1]
-)
+@composite(np.vander)
+def vander(x, N=None, increasing=False):
+    powers = np.arange(x.size if N is None else N)
+    return x[:, None] ** (powers if increasing else powers[::-1])
 
 
 # ----------------------------------------------------------------------------------------- functions of functions
@@ -514,8 +518,6 @@ composites[np.fix]              = lambda x, out=None: np.trunc(x)
 composites[np.around]           = lambda x, decimals=0, out=None: np.round(x, decimals)
 composites[np.amax]             = lambda x, *args, **kwargs: np.max(x, *args, **kwargs)
 composites[np.amin]             = lambda x, *args, **kwargs: np.min(x, *args, **kwargs)
-composites[np.vecdot]           = lambda x, y, axis=-1, dtype=None, keepdims=False: \
-                                  np.sum(x * y, axis, dtype, keepdims=keepdims)
 composites[np.add.reduce]       = lambda x, axis=0, **k: np.sum(x, axis, **k)
 composites[np.multiply.reduce]  = lambda x, axis=0, **k: np.prod(x, axis, **k)
 composites[np.maximum.reduce]   = lambda x, axis=0, **k: np.max(x, axis, **k)
@@ -542,11 +544,9 @@ def _doubled(ufunc, x, axis=0, dtype=None):
 def _halved(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
     """Reduce by halves, in log2(n) calls."""
     x = x if dtype is None else x.astype(dtype)
-    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
-    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    shape = kept(x, axis)
     x = x if where is True else np.where(where, x, ufunc.identity)
-    x = np.moveaxis(x, axes, tuple(range(len(axes))))
-    x = np.reshape(x, (math.prod(x.shape[: len(axes)]), *x.shape[len(axes) :]))
+    x = np.moveaxis(lines_along(x, axis)[0], -1, 0)
     if initial is not None or len(x) == 0:
         edge = np.broadcast_to(ufunc.identity if initial is None else initial, (1, *x.shape[1:]))
         x = np.concatenate([edge.astype(x.dtype), x])
@@ -554,6 +554,13 @@ def _halved(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, initial=None
         half = len(x) // 2
         x = np.concatenate([ufunc(x[:half], x[half : 2 * half]), x[2 * half :]])
     return np.reshape(x[0], shape) if keepdims else x[0]
+
+
+@composite(np.vecdot, np.linalg.vecdot)
+def vecdot(x, y, axis=-1, dtype=None, keepdims=False):
+    x, y = (np.moveaxis(as_array(a), axis, -1) for a in (x, y))
+    answer = np.sum(x * y, -1, dtype, keepdims=keepdims)
+    return np.moveaxis(answer, -1, axis) if keepdims else answer
 
 
 LENGTHS = (np.logaddexp, np.logaddexp2, np.hypot)

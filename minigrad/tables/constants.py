@@ -1,7 +1,5 @@
 """NumPy functions that have no derivative: those that are constants, and those that are refused, with the reason."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from minigrad.engine import constants, refusals
@@ -22,8 +20,7 @@ constants.update(
         *(np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory),
     }
 )
-for function in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal):
-    constants.add(function.outer)
+constants.update(f.outer for f in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
 for logical in (np.logical_and, np.logical_or, np.logical_xor):
     constants.update((logical.outer, logical.reduce, logical.accumulate))
 

@@ -16,12 +16,13 @@ The formulas are those of
     S. Walter and L. Lehmann, Algorithmic differentiation of linear algebra functions, 2010 (qr)
 """
 
-from __future__ import annotations
-
 import functools
+import itertools
 import math
 import operator
+from collections.abc import Sequence
 from string import ascii_lowercase, ascii_uppercase
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
@@ -29,7 +30,7 @@ from numpy.linalg import LinAlgError
 
 from minigrad.engine import Function, as_array, call, composites, constants, unbroadcast, vjps
 from minigrad.tables.composites import composite, root
-from minigrad.tables.rules import flipped
+from minigrad.tables.rules import axes_of, flipped
 
 # ----------------------------------------------------------------------------------------------------- products
 
@@ -68,14 +69,13 @@ def einsum_rule(position, g, ans, *args, optimize=False, **options):
     given = {c for term, x in factors for c, n in zip(term, np.shape(x), strict=True) if n == sizes[c]}
     wanted = ""
     for c in terms[i]:
+        name = c
         if c in wanted:
-            twin = unused.pop()
-            factors.append((c + twin, np.eye(sizes[c], dtype=g.dtype)))
-            wanted += twin
-        else:
-            if c not in given:
-                factors.append((c, np.ones(sizes[c], g.dtype)))
-            wanted += c
+            name = unused.pop()
+            factors.append((c + name, np.eye(sizes[c], dtype=g.dtype)))
+        elif c not in given:
+            factors.append((c, np.ones(sizes[c], g.dtype)))
+        wanted += name
     subscripts = ",".join(term for term, _ in factors) + "->" + wanted
     part = np.einsum(subscripts, *(x for _, x in factors), optimize=bool(optimize))  # a path would not fit here
     return unbroadcast(part, np.shape(operands[i]))
@@ -87,10 +87,9 @@ vjps[np.einsum] = tuple(functools.partial(einsum_rule, position) for position in
 
 @composite(np.linalg.outer)
 def outer_of_vectors(a, b):
-    if np.ndim(a) != 1 or np.ndim(b) != 1:
-        raise ValueError(
-            f"np.linalg.outer takes two vectors, not arrays of {np.ndim(a)} and {np.ndim(b)} axes; np.outer takes any"
-        )
+    m, n = np.ndim(a), np.ndim(b)
+    if (m, n) != (1, 1):
+        raise ValueError(f"np.linalg.outer takes two vectors, not arrays of {m} and {n} axes; np.outer takes any")
     return np.outer(a, b)
 
 
@@ -142,13 +141,7 @@ composites[np.linalg.diagonal]         = lambda a, offset=0: a[..., np.eye(a.sha
 composites[np.linalg.trace]            = lambda a, offset=0, dtype=None: \
                                          np.sum(np.linalg.diagonal(a, offset=offset), -1, dtype)
 # fmt: on
-constants.update({np.einsum_path, np.linalg.matrix_rank})
-
-
-@composite(np.linalg.vecdot)
-def vecdot(a, b, axis=-1):
-    a, b = (np.moveaxis(as_array(x), axis, -1) for x in (a, b))
-    return np.matmul(a[..., None, :], b[..., None])[..., 0, 0]
+constants.add(np.linalg.matrix_rank)
 
 
 # ------------------------------------------------------------------------------------------- inverses and solutions
@@ -296,6 +289,13 @@ def packed(function, x, **options):
     return np.concatenate([np.reshape(p, (*batch, math.prod(p.shape[len(batch) :]))) for p in parts], -1)
 
 
+def taken_apart(numbers: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Arrays of these shapes, of all their numbers one after the other along the last axis."""
+    ends = itertools.accumulate(map(math.prod, shapes))
+    parts = [numbers[..., end - math.prod(shape) : end] for end, shape in zip(ends, shapes, strict=True)]
+    return [np.reshape(part, (*numbers.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def several(function, shapes, rule):
     """Give `function`, which has several answers, its derivative `rule(g, ans, x)`, all of them tuples but x.
 
@@ -303,25 +303,16 @@ def several(function, shapes, rule):
     shapes of the answers for a matrix of m rows and n columns.
     """
     answer = type(function(np.eye(1)))  # NumPy has no public name for it
-
-    def taken_apart(packed, x):
-        start, batch = 0, x.shape[:-2]
-        for shape in shapes(*x.shape[-2:]):
-            stop = start + math.prod(shape)
-            yield np.reshape(packed[..., start:stop], (*batch, *shape))
-            start = stop
-
+    parts = lambda packed, x: taken_apart(packed, shapes(*x.shape[-2:]))
     together = functools.update_wrapper(functools.partial(packed, function), function)
     joined[function] = together
-    vjps[together] = (lambda g, ans, x, **k: rule(tuple(taken_apart(g, x)), tuple(taken_apart(ans, x)), x),)
-    return lambda x, **options: answer(*taken_apart(call(together, (x,), options), x))
+    vjps[together] = (lambda g, ans, x, **k: rule(parts(g, x), parts(ans, x), x),)
+    return lambda x, **options: answer(*parts(call(together, (x,), options), x))
 
 
 def asked(g):
-    """Which of the vectors in the columns receive a gradient: only of those must the derivative be defined.
-
-    That is read off the gradient itself, before it is divided by gaps: where values are equal, 0 / 0 tells nothing.
-    """
+    """Which of the vectors in the columns receive a gradient: only of those must the derivative be defined."""
+    # That is read off the gradient itself, before it is divided by gaps: where values are equal, 0 / 0 tells nothing.
     return np.any(g != 0, axis=-2)[..., None, :]
 
 
@@ -432,7 +423,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     x = _floating(x)
     if axis is None and ord is None:
         return length(x, 2, None, keepdims)
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    axes = axes_of(x, axis)
     if len(axes) == 1:
         return length(x, ord, axes, keepdims)
     if len(axes) != 2:

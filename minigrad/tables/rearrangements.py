@@ -1,16 +1,14 @@
 """NumPy functions that move, repeat, drop or choose numbers without changing them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 
 from minigrad.engine import Tensor, as_array, as_tensor, call, composites, constant, looked_at, mapped
 from minigrad.tables import rules
 from minigrad.tables.composites import composite
-from minigrad.tables.rules import put
+from minigrad.tables.rules import axes_of, put
 
 # --------------------------------------------------------------------------------------------- joined and split
 
@@ -130,10 +128,8 @@ composites[np.ix_]              = lambda *args: tuple(np.meshgrid(*args, sparse=
 
 
 def rearranged(function, *arrays):
-    """What `function` makes of arrays whose numbers it moves, repeats, drops, or fills up with zeros.
-
-    It is shown the whole numbers 1, 2, 3, ..., and where it puts them says where everything comes from.
-    """
+    """What `function` makes of arrays whose numbers it moves, repeats, drops, or fills up with zeros."""
+    # It is shown the whole numbers 1, 2, 3, ..., and where it puts them says where everything comes from.
     sources = [as_array(x) for x in arrays]
     ends = np.cumsum([1, *(x.size for x in sources)])[1:]
     numbers = [np.arange(end - x.size, end).reshape(x.shape) for x, end in zip(sources, ends, strict=True)]
@@ -235,7 +231,7 @@ composites[np.triu] = lambda m, k=0: np.where(_lower(m, k - 1), 0, m)
 def trim_zeros(filt, trim="fb", axis=None):
     places = np.argwhere(filt)
     index = [slice(None)] * filt.ndim
-    for i in range(filt.ndim) if axis is None else normalize_axis_tuple(axis, filt.ndim):
+    for i in axes_of(filt, axis):
         start = (places[:, i].min() if len(places) else 0) if "f" in trim.lower() else 0
         stop = (places[:, i].max() + 1 if len(places) else 0) if "b" in trim.lower() else filt.shape[i]
         index[i] = slice(start, stop) if len(places) else slice(0)
@@ -252,9 +248,7 @@ def pad(x, pad_width, mode="constant", *, constant_values=0, reflect_type="even"
         frame = np.pad(np.zeros(x.shape, x.dtype), pad_width, constant_values=constant_values)
         return put(frame, inside, np.ravel(x))
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise NotImplementedError(
-            f"np.pad of a Tensor knows the modes constant, edge, reflect, symmetric and wrap, not {mode!r}"
-        )
+        raise NotImplementedError(f"np.pad of a Tensor knows constant, edge, reflect, symmetric and wrap, not {mode!r}")
     if reflect_type != "even":
         raise NotImplementedError(f"np.pad of a Tensor knows reflect_type='even' only, not {reflect_type!r}")
     return rearranged(lambda x: np.pad(x, pad_width, mode), x)

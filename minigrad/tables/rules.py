@@ -14,8 +14,6 @@ subgradient of least norm; where maxima tie, they share.
 To add a function, write its line here and its row into tests/test_rules.py, which fails until there is one.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 from operator import getitem
@@ -189,10 +187,24 @@ def lead(g, x, y, wins, loses):
     return share(g, wins | (np.isnan(x) < np.isnan(y)), loses | (np.isnan(x) > np.isnan(y)))
 
 
+def axes_of(x, axis):
+    """The axes that a function works along, counted from the front: all of them for None, and none of a number."""
+    return tuple(range(x.ndim)) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
+
+
 def kept(x, axis):
     """The shape of `x` with length 1 on the reduced axes: what a reduction with keepdims=True returns."""
-    axes = range(x.ndim) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
+    axes = axes_of(x, axis)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+
+
+def lines_along(x, axis):
+    """The array with some axes made one, the last; and the function that brings such lines into its shape again."""
+    axes = axes_of(x, axis)
+    last = tuple(range(-len(axes), 0))
+    moved = np.moveaxis(x, axes, last)
+    lines = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], math.prod(moved.shape[x.ndim - len(axes) :])))
+    return lines, lambda lines: np.moveaxis(np.reshape(lines, moved.shape), last, axes)
 
 
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
@@ -219,14 +231,11 @@ def same(x, ans):
 
 def others(x, axis=None, dtype=None, out=None, keepdims=False, initial=1, where=True):
     """The product of all other elements, for every element; without a division, so that it is right with zeros."""
-    axes = tuple(range(x.ndim)) if axis is None or not x.ndim else normalize_axis_tuple(axis, x.ndim)
-    last = tuple(range(-len(axes), 0))
-    x = np.moveaxis(x if where is True else np.where(where, x, 1), axes, last)
-    lines = np.reshape(x, (*x.shape[: x.ndim - len(axes)], math.prod(x.shape[x.ndim - len(axes) :])))
+    lines, put_back = lines_along(x if where is True else np.where(where, x, 1), axis)
     one = np.ones((*lines.shape[:-1], min(1, lines.shape[-1])), lines.dtype)
     before = np.cumprod(np.concatenate([one, lines[..., :-1]], -1), -1)
     behind = np.cumprod(np.concatenate([one, lines[..., :0:-1]], -1), -1)[..., ::-1]
-    return np.moveaxis(np.reshape(initial * before * behind, x.shape), last, axes)
+    return put_back(initial * before * behind)
 
 
 def since_reached(g, ans, x, axis):
@@ -336,9 +345,7 @@ def add_at(total, index, value):
     np.add.at(total, index, value)
 
 
-@primitive(
-    lambda g, ans, x, index, value: g, None, lambda g, ans, x, index, value: unbroadcast(g[index], np.shape(value))
-)
+@primitive(lambda g, ans, x, index, y: g, None, lambda g, ans, x, index, y: unbroadcast(g[index], np.shape(y)))
 def put_add(x, index, value):
     """A copy of `x` in which `value` was added at `index`, and as often as the index repeats.
 
@@ -351,9 +358,9 @@ def put_add(x, index, value):
 
 
 @primitive(
-    lambda g, ans, x, index, value: put(g, index, 0),
+    lambda g, ans, x, index, y: put(g, index, 0),
     None,
-    lambda g, ans, x, index, value: unbroadcast(g[index] * _lasting(x.shape, index), np.shape(value)),
+    lambda g, ans, x, index, y: unbroadcast(g[index] * _lasting(x.shape, index), np.shape(y)),
 )
 def put(x, index, value):
     """A copy of `x` in which `value` stands at `index`; where the index repeats, the last value counts.

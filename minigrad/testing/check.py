@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigrad.engine import Array
+from minigrad.engine import Array, Function
 from minigrad.transforms import grad, vjp
 
-Function: TypeAlias = Callable[..., Any]
 Curve: TypeAlias = Callable[[float], float]  # the values of a function along a line
 Scales: TypeAlias = tuple[float, float]  # the relative and the absolute length of a step along it
+Problem: TypeAlias = tuple[str, str]  # its kind, and what to say
 
 SMALL = 64  # so many numbers, of an argument or a Jacobian, are checked one by one; more of them in random directions
 DIRECTIONS = 8
@@ -32,9 +32,8 @@ def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0,
 
     Every floating argument is differentiated; what is not floating is passed on. The answer may have any shape. The
     gradients must also have the shape and dtype of their arguments and memory of their own, and nothing may write to
-    the arguments. Raises AssertionError that names the argument, the index and both numbers, or says that there is
-    nothing to compare with because `f` has a kink or no derivative there. It ends with the smallest input found that
-    fails in the same way, unless `shrink` is false.
+    the arguments. Raises AssertionError that names the argument, the index and both numbers, or says that `f` has a
+    kink or no derivative there. It ends with the smallest input found that fails in the same way, if it is to `shrink`.
 
     Small Jacobians are compared number by number, large ones in random directions. The differences are taken in double
     precision, whatever the dtype of the arguments. `seed` chooses the directions, and the weights of the answers.
@@ -86,14 +85,11 @@ def _failure(f: Function, args: Sequence[Any], order: int, seed: int) -> _Failur
     weights = _weights(rng, np.shape(f(*arrays)))
     function = f
     for n in range(1, order + 1):
-        derivative = Derivative(function, n, arrays, floating)
-        pullback = derivative.pullback(arrays)
-        gradients = pullback(read_only(weights))
-        if failure := derivative.check_form(gradients) or derivative.check_numbers(weights, pullback, gradients, rng):
+        if failure := Derivative(function, n, arrays, floating).check(weights, rng):
             return failure
         scalar = lambda *xs, weights=weights, function=function: _inner(weights, function(*xs))
-        directions = [_weights(rng, g.shape) for g in gradients]
-        if sum(g.size for g in gradients) == 1:  # then show the derivative itself
+        directions = [_weights(rng, arrays[i].shape) for i in floating]
+        if sum(v.size for v in directions) == 1:  # then show the derivative itself
             directions[0][...] = 1
         if weights.size == 1:
             directions = [v / weights for v in directions]
@@ -159,16 +155,16 @@ class Derivative(NamedTuple):
             others.append((what, g))
         return None
 
-    def check_numbers(
-        self, weights: Array, pullback: Function, gradients: Sequence[Array], rng: np.random.Generator
-    ) -> _Failure | None:
+    def check(self, weights: Array, rng: np.random.Generator) -> _Failure | None:
         """Compare the gradients with differences: of each output where they are few, and of their weighted sum."""
+        pullback = self.pullback(self.arrays)
+        gradients = pullback(read_only(weights))
+        if failure := self.check_form(gradients):
+            return failure
         points = [a.astype(np.float64) if i in self.floating else a for i, a in enumerate(self.arrays)]
         outputs = []
         if weights.size * max(points[i].size for i in self.floating) <= SMALL or weights.ndim == 0:
-            ones = (
-                np.eye(weights.size).reshape(weights.shape * 2) * weights
-            )  # weighted, since a rule might square its g
+            ones = np.eye(weights.size).reshape(weights.shape * 2) * weights  # weighted, as a rule might square its g
             for number, index in enumerate(np.ndindex(weights.shape)):
                 name, one = f", in output {index}," if index else "", read_only(ones[index])
                 outputs.append(_Output(name, weights, one, pullback(one), number))
@@ -187,12 +183,9 @@ class Derivative(NamedTuple):
         indices = [tuple(index) for index in np.argwhere(line.direction).tolist()]
         where = f"at index {indices[0]}" if len(indices) == 1 else f"in a direction of {len(indices)} elements"
         of = f"derivative {self.order - 1} of f" if self.order > 1 else "f"
-        message = (
-            f"argument {line.i} {where} stands on a kink of {of}: {text}"
-            if kind == "kink"
-            else f"derivative {self.order} of argument {line.i} {where}{output.name} is {text}"
-        )
-        return _Failure(kind, self.order, line.i, message)
+        kink = f"argument {line.i} {where} stands on a kink of {of}: {text}"
+        wrong = f"derivative {self.order} of argument {line.i} {where}{output.name} is {text}"
+        return _Failure(kind, self.order, line.i, kink if kind == "kink" else wrong)
 
 
 class _Line:
@@ -226,7 +219,7 @@ class _Output(NamedTuple):
     gradients: Sequence[Array]
     position: int | None = None  # of the number, or None
 
-    def compare(self, line: _Line, k: int, scales: Scales) -> tuple[str, str] | None:
+    def compare(self, line: _Line, k: int, scales: Scales) -> Problem | None:
         """What is wrong with gradient number `k` along a line, or None."""
         position, flat, weight = self.position, self.weights.ravel(), 1.0
         curve: Curve = functools.cache(lambda t: float(flat @ line.value(t)))
@@ -244,9 +237,12 @@ class _Output(NamedTuple):
         return _judge(curve, slope, found, magnitude, summed, np.finfo(line.dtype), scales)
 
 
-def _shortest(output: _Output, line: _Line, k: int, scales: Scales, problem: tuple[str, str]) -> tuple[_Line, str, str]:
+def _shortest(output: _Output, line: _Line, k: int, scales: Scales, problem: Problem) -> tuple[_Line, str, str]:
     """The half of a direction that is wrong, half of that, and so on, down to one element if possible."""
-    for half in _halves(line.direction):
+    places = np.flatnonzero(line.direction)
+    for part in (places[: len(places) // 2], places[len(places) // 2 :]) if len(places) > 1 else ():
+        half = np.zeros(line.direction.shape)
+        half.flat[part] = line.direction.flat[part]
         shorter = _Line(line.derivative, line.points, line.i, half)
         if found := output.compare(shorter, k, scales):
             return _shortest(output, shorter, k, scales, found)
@@ -266,18 +262,10 @@ def _directions(x: Array, rng: np.random.Generator) -> Iterator[tuple[Array, Sca
             yield _weights(rng, x.shape) * sizes, (1, 1 / np.max(sizes))
 
 
-def _halves(direction: Array) -> Iterator[Array]:
-    places = np.flatnonzero(direction)
-    for part in (places[: len(places) // 2], places[len(places) // 2 :]) if len(places) > 1 else ():
-        half = np.zeros(direction.shape)
-        half.flat[part] = direction.flat[part]
-        yield half
-
-
 def _judge(
     curve: Curve, slope: Function, found: float, magnitude: float, summed: float, precision: Any, scales: Scales
-) -> tuple[str, str] | None:
-    """Compare a derivative with differences along a line: the kind of failure and what to say, or None.
+) -> Problem | None:
+    """Compare a derivative with differences along a line.
 
     `magnitude` is the sum of the sizes of its elements, and `summed` that of all numbers that were added up to them.
     `slope(t, double)` is the derivative elsewhere on the line, in its own precision or in double.
@@ -310,15 +298,11 @@ def _noise(slope: Function, scale: float) -> float:
     return 2 * float(np.ptp(errors[np.isfinite(errors)])) if np.any(np.isfinite(errors)) else 0.0
 
 
-def _verdict(
-    curve: Curve, found: float, magnitude: float, rounding: float, steps: list[float]
-) -> tuple[str, str] | None:
+def _verdict(curve: Curve, found: float, magnitude: float, rounding: float, steps: list[float]) -> Problem | None:
     expected, error, step = _slope(curve, steps, magnitude)
     if not math.isfinite(error):
-        return "rough", (
-            f"{found:.10g}, and central differences come to nothing there: is it a kink, a jump or the edge of the "
-            "domain?"
-        )
+        what = "is it a kink, a jump or the edge of the domain?"
+        return "rough", f"{found:.10g}, and central differences come to nothing there: {what}"
     left, right = _sides(curve, step, magnitude)
     if left != right:
         return "kink", f"the slope is {left:.6g} to the left and {right:.6g} to the right"
@@ -328,10 +312,8 @@ def _verdict(
 
 
 def _slope(curve: Curve, steps: Sequence[float], magnitude: float) -> tuple[float, float, float]:
-    """The derivative of `curve` at 0, how far it may be off, and the step: central differences extrapolated to step 0.
-
-    The error is infinite where the differences do not settle down to USABLE, relative to `magnitude`.
-    """
+    """The derivative of `curve` at 0, how far off it may be, and the step: central differences extrapolated to zero."""
+    # The error is infinite where the differences do not settle down to USABLE, relative to `magnitude`.
     best, best_error, best_step = math.nan, math.inf, math.nan
     for step in steps:
         values = [curve(k * step) for k in (1, -1, 2, -2, 4, -4)]
@@ -348,13 +330,9 @@ def _slope(curve: Curve, steps: Sequence[float], magnitude: float) -> tuple[floa
 
 
 def _sides(curve: Curve, step: float, magnitude: float) -> tuple[float, float]:
-    """The slopes of `curve` to the left and to the right of 0 if they plainly differ, else zeros.
-
-    They differ also where the curve bends sharply; but then they come closer with a smaller step, and at a kink they do
-    not.
-    """
+    """The slopes of `curve` to the left and to the right of 0 if they plainly differ at every step, else zeros."""
     gaps = []
-    for h in (step, step / 32):
+    for h in (step, step / 32):  # where the curve only bends sharply, they come closer with a smaller step
         slopes, errors = [], 0.0
         for side in (-h, h):
             values = [curve(k * side) for k in (0, 1, 2, 4)]
@@ -372,9 +350,7 @@ def _sides(curve: Curve, step: float, magnitude: float) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------------- smaller inputs
 
 
-def _smallest(
-    check: Callable[[list[Any]], _Failure | None], args: list[Any], failure: _Failure
-) -> tuple[list[Any], _Failure]:
+def _smallest(check: Function, args: list[Any], failure: _Failure) -> tuple[list[Any], _Failure]:
     """The simplest arguments found that fail in the same way, by taking simplifications as long as there are any."""
     candidates = _simpler(args)
     for _ in range(ATTEMPTS):

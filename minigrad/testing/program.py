@@ -24,6 +24,7 @@ class Spelling(NamedTuple):
 
     usual: str
     other: str
+    kink: str = "1"  # what is zero at its kink
 
 
 class Line(NamedTuple):
@@ -43,8 +44,8 @@ ONE_OPERAND = [
     Spelling("np.exp({0} / 4)", "np.expm1(0.25 * {0}) + 1"),
     Spelling("np.sqrt(1 + {0}**2)", "np.hypot(1, {0})"),
     Spelling("np.log(2 + {0}**2)", "np.log1p(1 + np.square({0}))"),
-    Spelling("np.where({0} > 0.5, {0}, {0} / 3)", "np.where({0} <= 0.5, {0} / 3, np.positive({0}))"),
-    Spelling("np.maximum({0}, 0.25)", "-np.minimum(-{0}, -0.25)"),
+    Spelling("np.where({0} > 0.5, {0}, {0} / 3)", "np.where({0} <= 0.5, {0} / 3, np.positive({0}))", "{0} - 0.5"),
+    Spelling("np.maximum({0}, 0.25)", "-np.minimum(-{0}, -0.25)", "{0} - 0.25"),
 ]
 TWO_OPERANDS = [
     Spelling("{0} + {1}", "np.add({1}, {0})"),
@@ -53,12 +54,10 @@ TWO_OPERANDS = [
     Spelling("{0} / (1 + {1}**2)", "np.multiply({0}, np.reciprocal(np.square({1}) + 1))"),
     Spelling("np.logaddexp({0}, {1})", "{1} + np.log1p(np.exp({0} - {1}))"),
     Spelling("np.arctan2({0}, 1 + {1}**2)", "np.arctan({0} / (1 + {1} * {1}))"),
-    Spelling("np.maximum({0}, {1})", "np.where({0} > {1}, {0}, {1})"),
-    Spelling("np.minimum({0}, {1})", "-np.maximum(-{1}, -{0})"),
+    Spelling("np.maximum({0}, {1})", "np.where({0} > {1}, {0}, {1})", "{0} - {1}"),
+    Spelling("np.minimum({0}, {1})", "-np.maximum(-{1}, -{0})", "{0} - {1}"),
 ]
 PRODUCT = Spelling("{0} @ {1}", "np.sum({0}[..., :, None] * {1}, axis=-2)")
-# Where an operation has a kink: where this is zero.
-KINKS = {ONE_OPERAND[-2]: "{0} - 0.5", ONE_OPERAND[-1]: "{0} - 0.25", **dict.fromkeys(TWO_OPERANDS[-2:], "{0} - {1}")}
 
 
 class Program:
@@ -75,17 +74,14 @@ class Program:
     """
 
     def __init__(self, args: Sequence[Array], lines: Sequence[Line], other: bool = False) -> None:
+        numbered = list(enumerate(lines, len(args)))
         used = {len(args) + len(lines) - 1}  # what nothing depends on is left out
-        for position in range(len(lines) - 1, -1, -1):
-            if len(args) + position in used:
-                used.update(lines[position].operands)
+        for i, line in reversed(numbered):
+            if i in used:
+                used.update(line.operands)
         place = {old: new for new, old in enumerate(sorted(used))}
         self.args = [a for i, a in enumerate(args) if i in used]
-        self.lines = [
-            Line(line.spelling, tuple(place[i] for i in line.operands))
-            for position, line in enumerate(lines)
-            if len(args) + position in used
-        ]
+        self.lines = [Line(x.spelling, tuple(place[k] for k in x.operands)) for i, x in numbered if i in used]
         self.other = other
         namespace: dict[str, Any] = {"np": np}
         exec(self.source, namespace)
@@ -154,15 +150,13 @@ def _spellings(draw: st.DrawFn, kind: str, shapes: list[tuple[int, ...]]) -> Ite
     elif kind == "product":
         yield PRODUCT if len(shapes[1]) == 2 and ndim else TWO_OPERANDS[2]
     elif kind == "reduce":
-        for axis in range(ndim):
-            yield Spelling(f"np.sum({{0}}, axis={axis})", f"np.moveaxis({{0}}, {axis}, -1) @ np.ones({shape[axis]})")
+        for axis, n in enumerate(shape):
+            yield Spelling(f"np.sum({{0}}, axis={axis})", f"np.moveaxis({{0}}, {axis}, -1) @ np.ones({n})")
             yield Spelling(f"np.cumsum({{0}}, axis={axis})", f"{{0}}.cumsum({axis - ndim})")
-            if shape[axis]:
-                yield Spelling(
-                    f"np.mean({{0}}, axis={axis}, keepdims=True)",
-                    f"np.expand_dims({{0}}.sum({axis}) / {shape[axis]}, {axis})",
-                )
-                yield Spelling(f"np.max({{0}}, axis={axis})", f"-np.min(-{{0}}, axis={axis - ndim})")
+            if n:
+                yield Spelling(f"{{0}}.mean({axis}, keepdims=True)", f"np.expand_dims({{0}}.sum({axis}) / {n}, {axis})")
+                gaps = f"np.diff(np.sort({{0}}, {axis}), axis={axis})"
+                yield Spelling(f"np.max({{0}}, axis={axis})", f"-np.min(-{{0}}, axis={axis - ndim})", gaps)
         yield Spelling("np.sum({0})", "np.add.reduce(np.ravel({0}))")
     elif kind == "shape":
         yield Spelling("{0}.T", f"np.transpose({{0}}, {tuple(range(ndim))[::-1]})")
@@ -190,15 +184,7 @@ def _value(line: Line, values: list[Array]) -> Array | None:
         except ValueError:  # the shapes do not fit
             return None
         moderate = value.size <= MOST and value.ndim <= DEEPEST and np.all(np.abs(value) <= LARGEST)
-        return value if moderate and np.all(np.abs(run(_kink(line.spelling, a.shape))) > KINK_MARGIN) else None
-
-
-def _kink(spelling: Spelling, shape: tuple[int, ...]) -> str:
-    """What is zero at a kink of an operation."""
-    for axis, length in enumerate(shape):
-        if length > 1 and spelling.usual == f"np.max({{0}}, axis={axis})":
-            return f"np.diff(np.sort({{0}}, {axis}), axis={axis})"
-    return KINKS.get(spelling, "1")
+        return value if moderate and np.all(np.abs(run(line.spelling.kink)) > KINK_MARGIN) else None
 
 
 def index_source(index: Any) -> str:
@@ -212,6 +198,4 @@ def _part(part: Any) -> str:
     if isinstance(part, slice):
         first, last, step = ("" if n is None else str(n) for n in (part.start, part.stop, part.step))
         return f"{first}:{last}:{step}" if step else f"{first}:{last}"
-    if part is ...:
-        return "..."
-    return source(part)
+    return "..." if part is ... else source(part)

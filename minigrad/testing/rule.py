@@ -1,7 +1,5 @@
 """Everything that our own rules go through, in one call for yours."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools
@@ -59,9 +57,8 @@ def assert_rule(
                     check_grads(lambda *xs: np.square(called(*xs)), given, order)
             except (AssertionError, ValueError, IndexError, NotImplementedError) as error:
                 call = ", ".join([*map(source, given), *(f"{key}={value!r}" for key, value in kwargs.items())])
-                raise AssertionError(f"{name_of(function)}({call}): {error}") from (
-                    None if isinstance(error, AssertionError) else error  # which shows the line that raised it
-                )
+                cause = None if isinstance(error, AssertionError) else error  # which shows the line that raised it
+                raise AssertionError(f"{name_of(function)}({call}): {error}") from cause
 
 
 def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, rounding: float = 0) -> None:
@@ -77,11 +74,9 @@ def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, ro
     answer = function(*tensors)
     if not isinstance(answer, Tensor):
         raise AssertionError(f"shown Tensors it returns {type(answer).__name__}, so the gradient is lost")
-    if (answer.shape, answer.dtype) != (expected.shape, expected.dtype):
-        raise AssertionError(
-            f"shown Tensors it returns {answer.dtype}{list(answer.shape)}, and shown arrays "
-            f"{expected.dtype}{list(expected.shape)}"
-        )
+    found, wanted = (f"{x.dtype}{list(x.shape)}" for x in (answer, expected))
+    if found != wanted:
+        raise AssertionError(f"shown Tensors it returns {found}, and shown arrays {wanted}")
     eps = rounding * float(np.finfo(expected.dtype).eps)
     np.testing.assert_allclose(answer.data, expected, rtol=eps, atol=eps)
     if answer.function is not None:
@@ -93,11 +88,10 @@ def check_call(function: Callable[..., Any], args: list[Any], order: int = 2, ro
     check_grads(function, args, order)
     pullback = Derivative(function, 1, arrays, floating).pullback(arrays)
     for i, gradient in zip(floating, pullback(weights), strict=True):
-        found = tensors[i].grad
-        found = np.zeros_like(gradient) if found is None else found  # None: nothing depends on it
-        np.testing.assert_array_equal(found, gradient, f"backward() and grad differ for argument {i}")
-        if found.dtype != arrays[i].dtype:
-            raise AssertionError(f"the gradient of argument {i} is {found.dtype}, and it is {arrays[i].dtype}")
+        g = np.zeros_like(gradient) if tensors[i].grad is None else tensors[i].grad  # None: nothing depends on it
+        np.testing.assert_array_equal(g, gradient, f"backward() and grad differ for argument {i}")
+        if g.dtype != arrays[i].dtype:
+            raise AssertionError(f"the gradient of argument {i} is {g.dtype}, and it is {arrays[i].dtype}")
 
 
 def _others(function: Callable[..., Any], args: list[Any], elementwise: bool | None) -> Iterator[list[Any]]:

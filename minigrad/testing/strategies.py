@@ -1,7 +1,5 @@
 """Strategies for Hypothesis: shapes that broadcast, every form of index, and arguments in the domain of a function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -19,7 +17,6 @@ ANYWHERE: Domain = ((-4.0, 4.0),)
 POSITIVE: Domain = ((0.25, 4.0),)
 NONZERO: Domain = ((-4.0, -0.25), (0.25, 4.0))
 INSIDE: Domain = ((-0.875, 0.875),)
-BETWEEN_INTEGERS: Domain = tuple((n + 0.125, n + 0.875) for n in (0, -1, 1, -2, 2, -3))
 LOWER_HALVES: Domain = tuple((n + 0.0625, n + 0.4375) for n in (0, -1, 1, -2, 2, -3))
 UPPER_HALVES: Domain = tuple((n + 0.5625, n + 0.9375) for n in (0, -1, 1, -2, 2, -3))
 HALVES: Domain = ((0.4, 0.6), (-0.6, -0.4), (2.4, 2.6), (-2.6, -2.4))
@@ -78,15 +75,13 @@ def arrays_for(
     domains = (DOMAINS.get(function, ()) + (ANYWHERE,) * count)[:count]
     kind = np.dtype(dtype)
 
+    def array(shape: Shape, domain: Domain) -> st.SearchStrategy[Array]:
+        if function in DISTINCT:
+            return nps.arrays(kind, shape, elements=st.integers(-32, 32).map(lambda n: n / 8), unique=True)
+        return nps.arrays(kind, shape, elements=_numbers(domain, kind), fill=st.nothing())
+
     def arrays(shapes: Sequence[Shape]) -> st.SearchStrategy[tuple[Array, ...]]:
-        return st.tuples(
-            *(
-                nps.arrays(kind, shape, elements=_numbers(domain, kind), fill=st.nothing())
-                if function not in DISTINCT
-                else nps.arrays(kind, shape, elements=st.integers(-32, 32).map(lambda n: n / 8), unique=True)
-                for shape, domain in zip(shapes, domains, strict=True)
-            )
-        )
+        return st.tuples(*map(array, shapes, domains))
 
     if shapes is not None:
         return arrays(shapes)
@@ -99,11 +94,9 @@ def arrays_for(
 
 
 def _numbers(domain: Domain, dtype: np.dtype[Any]) -> st.SearchStrategy[float]:
-    width = min(dtype.itemsize * 8, 64)
+    width: Any = min(dtype.itemsize * 8, 64)
     ends = [[float(dtype.type(end)) for end in interval] for interval in domain]
-    return st.one_of(
-        [st.floats(low, high, width=width, allow_subnormal=False) for low, high in ends]  # type: ignore[arg-type]
-    )
+    return st.one_of([st.floats(low, high, width=width, allow_subnormal=False) for low, high in ends])
 
 
 @st.composite
@@ -149,11 +142,8 @@ def indices(draw: st.DrawFn, shape: Shape) -> Any:
         forms: list[st.SearchStrategy[Any]] = [st.slices(length)]
         if length:
             numbers = st.integers(-length, length - 1)
-            forms.append(numbers)
-            forms.append(
-                st.lists(numbers, min_size=count, max_size=count).flatmap(lambda x: st.sampled_from([x, tuple(x)]))
-            )
-            forms.append(nps.arrays(np.int64, (*grid, count), elements=numbers))
+            lists = st.lists(numbers, min_size=count, max_size=count)
+            forms += [numbers, lists, lists.map(tuple), nps.arrays(np.int64, (*grid, count), elements=numbers)]
         if count <= length:
             chosen: st.SearchStrategy[Any] = st.permutations([True] * count + [False] * (length - count))
             forms += [chosen, chosen.map(lambda x: np.array(x, bool))]

@@ -1,10 +1,7 @@
 """Callbacks, which are called after each epoch: stopping in time, and keeping a training in a file.
 
-A callback is any function of the Training. Where it has methods `start` and `finish`, they are called before the first
-epoch and after the last one.
+A callback is any function of the Training; its methods `start` and `finish`, if any, are called at both ends of it.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -82,9 +79,8 @@ class Checkpoint:
 
     The file holds the weights, the optimizer, the generators (of the shuffling and of layers such as Dropout), the
     history and the other callbacks: the training ends with the very weights that it would have had without the break.
-    It is replaced at once and whole, holds plain arrays only, and is read without running anything in it. Wherever a
-    Checkpoint stands in the list, it comes after the other callbacks: they start anew, and then get back the state that
-    the file holds of them.
+    It is replaced at once and whole, holds plain arrays only, and is read without running anything in it. Wherever it
+    stands in the list, it comes after the other callbacks: they start anew, and then get back their state in the file.
     """
 
     def __init__(self, path: str | Path, every: int = 1) -> None:
@@ -102,9 +98,8 @@ class Checkpoint:
                 _restore(training, load_arrays(self.path))
             except Exception as error:  # of any kind, as the file may hold anything
                 _restore(training, before)
-                raise ValueError(
-                    f"{self.path} is not a checkpoint of this training (remove it, or name another file): {error}"
-                ) from error
+                name = f"{self.path} is not a checkpoint of this training (remove it, or name another file)"
+                raise ValueError(f"{name}: {error}") from error
 
 
 def _snapshot(training: Training) -> dict[str, Any]:
@@ -139,7 +134,7 @@ def _stateful(training: Training) -> dict[str, Any]:
     return {"optimizer/": training.optimizer, **parts}
 
 
-def _generators(training: Training) -> dict[str, np.random.Generator]:
+def _generators(training: Training) -> dict[str, Any]:
     """The generator of the shuffling, and those that the model owns."""
     owned = {f"rng/{name}": item for name, item in named(training.trained()) if isinstance(item, np.random.Generator)}
     return {"rng": training.rng, **owned}

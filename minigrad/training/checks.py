@@ -1,7 +1,5 @@
 """The arguments of a training: what is wrong with them is said before the first step."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -24,9 +22,7 @@ def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: An
     _check("loss", loss, callable(loss), "a function (prediction, y) that gives one number, such as nn.mse_loss")
     its_form = "an optimizer, such as optim.Adam(model.parameters())"
     _check("optimizer", optimizer, isinstance(optimizer, Optimizer), its_form)
-    its_form = (
-        "a function from the number of steps done to the learning rate; one that is constant goes to the optimizer"
-    )
+    its_form = "a function from the number of steps done to the learning rate (a constant one is for the optimizer)"
     _check("schedule", schedule, schedule is None or callable(schedule), its_form)
     ours = parameters(model)  # none in a plain function, which does not show those that it uses
     if ours and set(ours).isdisjoint(parameters(optimizer)):
@@ -57,9 +53,7 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
     names = metrics if isinstance(metrics, Mapping) else [getattr(f, "__name__", type(f).__name__) for f in functions]
     named = dict(zip(names, functions, strict=True))
     if len({"loss", *named}) <= len(functions):
-        raise ValueError(
-            f'metrics need names of their own, other than "loss", and got {", ".join(names)}: give them in a dict'
-        )
+        raise ValueError(f'metrics need names of their own, not "loss", and got {", ".join(names)}: give a dict')
     return named
 
 
@@ -70,7 +64,5 @@ def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Array, Array]:
     x, y = map(np.asarray, data)
     samples, targets = (len(array) if array.ndim else 0 for array in (x, y))
     if samples != targets or not samples:
-        raise ValueError(
-            f"{name}: got {samples} samples and {targets} targets; there must be as many, and at least one"
-        )
+        raise ValueError(f"{name}: got {samples} samples and {targets} targets; wanted as many, and at least one")
     return x, y

@@ -1,27 +1,16 @@
-"""The training loop, written once: epochs, steps, metrics and validation; and what the trained model predicts.
+"""The training loop, written once: epochs, steps, metrics and validation; and what the trained model predicts."""
 
-One step of `fit` is what one would write by hand:
-
-    optimizer.zero_grad()
-    value = loss(model(x), y)
-    value.backward()
-    optimizer.step()
-"""
-
-from __future__ import annotations
-
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from minigrad.compiler import compile as compiled
 from minigrad.data import batches
-from minigrad.engine import Array, Tensor, no_grad, numbers_of
+from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_of
 from minigrad.nn.module import in_mode
 from minigrad.nn.state import named_parameters
 from minigrad.optim import Optimizer, Schedule
@@ -32,8 +21,8 @@ from minigrad.training.progress import reporter
 
 
 def fit(
-    model: Callable[..., Any],
-    loss: Callable[..., Any],
+    model: Function,
+    loss: Function,
     optimizer: Optimizer,
     data: tuple[Any, Any],
     *,
@@ -45,23 +34,21 @@ def fit(
     callbacks: Iterable[Callable[[Training], Any]] = (),
     seed: int | None = None,
     progress: bool = True,
-    compile: bool = False,
+    compile: bool | Literal["pure"] = False,
 ) -> History:
     """Train `model` on `data`, a pair of arrays (x, y), and return the History.
 
     `loss(prediction, y)` gives a single number. `batch_size=1` is one step per sample, None one step per epoch; samples
     are shuffled in every epoch, by `seed`. `metrics` are functions (prediction, y) -> number, by name or in a list;
     "val_" stands before the names of what is measured on `validation`. `schedule` gives the learning rate before each
-    step. `callbacks` are called with the `Training` after each epoch; where they have methods `start(training)` and
-    `finish(training)`, these are called too, and all that have started finish, also after an error. Ctrl-C stops after
-    the current step, and a second one at once.
+    step. `callbacks` are called with the `Training` after each epoch, and their methods `start` and `finish`, if any,
+    at both ends; all that have started finish, also after an error. Ctrl-C stops after the step, a second one at once.
 
-    With `compile=True` the model and the loss of a step run as one program, which is made anew for a last, smaller
-    batch; see `minigrad.compiler.compile` for what they may not do then.
+    With `compile=True` a whole step runs as one program: the loss, the walk back and the update. With "pure", model and
+    loss are not even looked at again, but for a last, smaller batch; see `minigrad.compile` for what that asks.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. The same seed, model
-    and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss that is nan or
-    infinite.
+    and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss of nan or inf.
     """
     check_parts(model, loss, optimizer, epochs, schedule)
     x, y = samples_in("data", data)
@@ -73,11 +60,21 @@ def fit(
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # last, to keep what others did
     training = Training(model, optimizer, np.random.default_rng(seed), history, ordered)
 
-    def forward(x: Array, y: Array) -> tuple[Any, Any]:
+    def step(x: Array, y: Array) -> tuple[Any, Any]:  # as one would write it by hand
+        optimizer.zero_grad()
         prediction = model(x)
-        return numbers_of(prediction), loss(prediction, y)
+        value = loss(prediction, y)
+        if not isinstance(value, Tensor) or value.size != 1:
+            raise TypeError(
+                f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
+                'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
+            )
+        checked = _finite(value)
+        value.backward()
+        optimizer.step()
+        return numbers_of(prediction), checked
 
-    forward = compiled(forward) if compile else forward
+    step = compiled(step, pure=compile == "pure") if compile else step
     with started(training), in_mode(model, training=True), _interruptible() as interrupts:
         report = reporter(progress, training.epoch, epochs, len(x))
         try:
@@ -85,7 +82,7 @@ def fit(
                 sums = dict.fromkeys(names, 0.0)
                 done = 0
                 parts = batches(x, y, batch_size=batch_size, rng=training.rng)
-                for prediction, y_batch, value in _steps(training, forward, parts, schedule):
+                for prediction, y_batch, value in _steps(training, step, parts, schedule):
                     sums["loss"] += value * len(y_batch)
                     for name, metric in metrics.items():
                         sums[name] += float(numbers_of(metric(prediction, y_batch))) * len(y_batch)
@@ -110,34 +107,33 @@ def fit(
     return training.history
 
 
-def _steps(
-    training: Training, forward: Callable[..., Any], parts: Iterable[tuple[Array, ...]], schedule: Schedule | None
-) -> Iterator[tuple[Array, Array, float]]:
+@constant  # and so a call of compiled steps, which raise before they have written anything
+def _finite(value: Array) -> Array:
+    """The same number; raises FloatingPointError for nan and inf."""
+    if not np.isfinite(value).all():
+        raise FloatingPointError(value.item())
+    return value
+
+
+def _steps(training: Training, step: Function, parts: Iterable[Any], schedule: Schedule | None) -> Iterator[Any]:
     """Do one step for each part of the data, and tell what was predicted, what was right, and the loss."""
-    for step, (x, y) in enumerate(parts, 1):
-        training.optimizer.zero_grad()
-        prediction, value = forward(x, y)
-        if not isinstance(value, Tensor) or value.size != 1:
-            raise TypeError(
-                f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
-                'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
-            )
-        if not math.isfinite(value.item()):
-            raise _not_finite(value.item(), training, step)
-        value.backward()
+    for number, (x, y) in enumerate(parts, 1):
         if schedule is not None:
             training.optimizer.lr = schedule(training.optimizer.steps)
-        training.optimizer.step()
-        yield numbers_of(prediction), y, value.item()
+        try:
+            prediction, value = step(x, y)
+        except FloatingPointError as error:
+            if not isinstance(error.args[0], float):  # somebody else's
+                raise
+            raise _not_finite(error.args[0], training, number) from None
+        yield prediction, y, float(value)
 
 
 def _not_finite(value: float, training: Training, step: int) -> FloatingPointError:
     bad = next((name for name, p in named_parameters(training.trained()) if not np.isfinite(p.data).all()), None)
-    reason = (
-        f"the parameter {bad} is not finite: try a smaller learning rate, or clip_grad_norm"
-        if bad
-        else "all parameters are finite: look at the data and the loss"
-    )
+    reason = f"the parameter {bad} is not finite: try a smaller learning rate, or clip_grad_norm"
+    if bad is None:
+        reason = "all parameters are finite: look at the data and the loss"
     return FloatingPointError(f"the loss became {value} in epoch {training.epoch + 1}, step {step}; {reason}.")
 
 
@@ -162,7 +158,7 @@ def _interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def predict(model: Callable[..., Any], x: Any, batch_size: int | None = 256) -> Array:
+def predict(model: Function, x: Any, batch_size: int | None = 256) -> Array:
     """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording."""
     with in_mode(model, training=False), no_grad():
         parts = [numbers_of(model(part)) for (part,) in batches(x, batch_size=batch_size)]
@@ -170,17 +166,12 @@ def predict(model: Callable[..., Any], x: Any, batch_size: int | None = 256) -> 
 
 
 def evaluate(
-    model: Callable[..., Any],
-    loss: Callable[..., Any],
-    data: tuple[Any, Any],
-    *,
-    metrics: Metrics = (),
-    batch_size: int | None = 256,
+    model: Function, loss: Function, data: tuple[Any, Any], *, metrics: Metrics = (), batch_size: int | None = 256
 ) -> dict[str, float]:
     """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name."""
     x, y = samples_in("data", data)
     prediction = predict(model, x, batch_size)
-    functions: dict[str, Callable[..., Any]] = {"loss": loss, **named_metrics(metrics)}
+    functions: dict[str, Function] = {"loss": loss, **named_metrics(metrics)}
     return {name: float(numbers_of(function(prediction, y))) for name, function in functions.items()}
 
 

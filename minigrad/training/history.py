@@ -47,4 +47,4 @@ class Training:
 
     def trained(self) -> dict[str, Any]:
         """What training changes: the model, and what else the optimizer moves (the parameters of a plain function)."""
-        return {"": self.model, "optimizer": self.optimizer}  # "" adds nothing to the names in the model
+        return {"": self.model, "optimizer": {"parameters": self.optimizer.parameters}}  # "" adds nothing to names

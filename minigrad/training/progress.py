@@ -1,7 +1,5 @@
 """What a training shows while it runs: a bar in a terminal, plain lines elsewhere, or nothing."""
 
-from __future__ import annotations
-
 import math
 import os
 import sys
@@ -82,18 +80,14 @@ def reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
 
 def bar_class() -> Any:
     """tqdm's class of bars, where it is installed and the output is a terminal that has a width; else None."""
-    if not sys.stdout.isatty() or _columns() == 0:
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+    except OSError:
+        columns = None  # nobody can tell
+    if columns == 0:  # the terminal does not say, and tqdm would show nothing
         return None
     try:
         from tqdm import tqdm
     except ImportError:
         return None
     return tqdm
-
-
-def _columns() -> int | None:
-    """How wide the terminal is: 0 where it does not say, and tqdm would show nothing; None where nobody can tell."""
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns
-    except OSError:
-        return None

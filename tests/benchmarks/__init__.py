@@ -8,6 +8,6 @@
 To add a network, add a row to `networks.NETWORKS`; to add a contender, add a function to `contenders` or `functions`.
 
 The memory allocator is part of what is measured: by default, glibc gives large freed arrays back to the system, and a
-program whose arrays lie so pays for their pages anew in every step. To take that out of the comparison, set
-MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ to a large number in the environment; the workers inherit it.
+program whose arrays lie so pays for their pages anew in every step. minigrad avoids that by keeping arrays, and so may
+hand-written NumPy here: it runs in a process that has freed one large block before.
 """

@@ -1,13 +1,14 @@
 """One function per contender: given layers and data, it returns the function that does one step of training.
 
 A step clears the gradients where the library asks for that, computes the mean squared error of a network with tanh
-after every layer, its gradients, and the update of plain gradient descent, and returns the loss. Each is written as the
-library's own documentation would write it.
+after every layer, its gradients, and the update of plain gradient descent or, where it takes a third argument and that
+is true, of Adam; it returns the loss. Each is written as the library's own documentation would write it.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 import shutil
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .networks import NETWORKS, RATE, Array, Layers
+from .networks import NETWORKS, RATE, Array, Layers, problem
 
 Step = Callable[[], Any]  # it returns a scalar of the library, with a method item()
-Build = Callable[[Layers, Array, Array], Step]
+Build = Callable[..., Step]  # of layers, x, y and, where it knows Adam, whether to train by it
 
 
 class Contender(NamedTuple):
@@ -31,7 +32,12 @@ class Contender(NamedTuple):
         return importlib.util.find_spec(self.module) is not None and shutil.which(self.program) is not None
 
     def runs(self, network: str) -> bool:
-        return max(NETWORKS[network].sizes) <= self.largest
+        sizes, _, adam = NETWORKS[network]
+        return max(sizes) <= self.largest and (not adam or "adam" in inspect.signature(self.build).parameters)
+
+    def start(self, network: str) -> Step:
+        """A step of training for fresh numbers."""
+        return self.build(*problem(network), *[True] * NETWORKS[network].adam)
 
 
 CONTENDERS: dict[str, Contender] = {}
@@ -47,9 +53,23 @@ def contender(name: str, module: str, **limits: Any) -> Callable[[Build], Build]
     return register
 
 
+BETA, GAMMA, EPSILON = 0.9, 0.999, 1e-8  # of Adam, everywhere
+
+
+def adam_rate() -> float:
+    return RATE / 100
+
+
 @contender("NumPy", "numpy")
-def numpy_by_hand(layers: Layers, x: Array, y: Array) -> Step:
+def numpy_by_hand(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    """As one would write it. One large block is freed before: then glibc keeps what is freed, as minigrad has it."""
+    np.empty(2**24, np.uint8)
+    moments = [[(np.zeros_like(p), np.zeros_like(p)) for p in pair] for pair in layers]
+    t = 0
+
     def step() -> Any:
+        nonlocal t
+        t += 1
         outputs = [x]
         for w, b in layers:
             outputs.append(np.tanh(outputs[-1] @ w + b))
@@ -62,22 +82,23 @@ def numpy_by_hand(layers: Layers, x: Array, y: Array) -> Step:
             dw, db = outputs[i].T @ g, g.sum(axis=0)
             if i:
                 g = g @ w.T
-            w -= RATE * dw
-            b -= RATE * db
+            if not adam:
+                w -= RATE * dw
+                b -= RATE * db
+                continue
+            for p, dp, (m, v) in zip(layers[i], (dw, db), moments[i], strict=True):
+                m *= BETA
+                m += (1 - BETA) * dp
+                v *= GAMMA
+                v += (1 - GAMMA) * dp**2
+                p -= adam_rate() * (m / (1 - BETA**t)) / (np.sqrt(v / (1 - GAMMA**t)) + EPSILON)
         return loss
 
     return step
 
 
-@contender("NumPy, no page faults", "numpy")
-def numpy_after_a_large_block(layers: Layers, x: Array, y: Array) -> Step:
-    """The same, where glibc keeps the memory that is freed, as minigrad has it: a large block was freed before."""
-    np.empty(2**24, np.uint8)
-    return numpy_by_hand(layers, x, y)
-
-
 @contender("NumPy, out=", "numpy")
-def numpy_in_place(layers: Layers, x: Array, y: Array) -> Step:
+def numpy_in_place(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
     """As fast as it can be written by hand: no array is made in a step, and all parameters are one vector."""
     shapes = [array.shape for pair in layers for array in pair]
     parameters = np.concatenate([array.ravel() for pair in layers for array in pair])
@@ -91,6 +112,7 @@ def numpy_in_place(layers: Layers, x: Array, y: Array) -> Step:
     outputs = [x, *(np.empty((len(x), len(b)), x.dtype) for b in bs)]
     gs = [np.empty_like(output) for output in outputs[1:]]
     one, rate, factor = np.float32(1), np.float32(RATE), np.float32(2 / y.size)
+    update = adam_in_place(parameters, gradients) if adam else None
 
     def step() -> Any:
         for w, b, h, z in zip(ws, bs, outputs, outputs[1:], strict=False):
@@ -110,11 +132,40 @@ def numpy_in_place(layers: Layers, x: Array, y: Array) -> Step:
             np.add.reduce(g, axis=0, out=dbs[i])
             if i:
                 np.dot(g, ws[i].T, out=gs[i - 1])
-        np.multiply(gradients, rate, out=gradients)
-        np.subtract(parameters, gradients, out=parameters)
+        if update:
+            update()
+        else:
+            np.multiply(gradients, rate, out=gradients)
+            np.subtract(parameters, gradients, out=parameters)
         return loss
 
     return step
+
+
+def adam_in_place(p: Array, g: Array) -> Callable[[], None]:
+    """The update of a vector by its gradient, which is overwritten."""
+    m, v, t = np.zeros_like(p), np.zeros_like(p), 0
+    beta, rest, gamma, others, epsilon = map(np.float32, (BETA, 1 - BETA, GAMMA, 1 - GAMMA, EPSILON))
+    part = np.empty_like(p)
+
+    def update() -> None:
+        nonlocal t
+        t += 1
+        np.multiply(m, beta, out=m)
+        np.multiply(g, rest, out=part)
+        np.add(m, part, out=m)
+        np.multiply(v, gamma, out=v)
+        np.multiply(g, g, out=g)
+        np.multiply(g, others, out=g)
+        np.add(v, g, out=v)
+        np.sqrt(v, out=g)
+        np.multiply(g, np.float32((1 - GAMMA**t) ** -0.5), out=g)
+        np.add(g, epsilon, out=g)
+        np.divide(m, g, out=g)
+        np.multiply(g, np.float32(adam_rate() / (1 - BETA**t)), out=g)
+        np.subtract(p, g, out=p)
+
+    return update
 
 
 PRODUCTS = "products"
@@ -139,41 +190,72 @@ def products(layers: Layers, x: Array, y: Array) -> Step:
 
 
 @contender("minigrad", "minigrad")
-def minigrad(layers: Layers, x: Array, y: Array) -> Step:
+def minigrad(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    return with_minigrad(layers, x, y, adam)
+
+
+@contender("compiled loss", "minigrad")
+def minigrad_compiled_loss(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    import minigrad as mg
+
+    return with_minigrad(layers, x, y, adam, compile_loss=mg.compile)
+
+
+@contender("compiled step", "minigrad")
+def minigrad_compiled_step(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    import minigrad as mg
+
+    return with_minigrad(layers, x, y, adam, compile_step=mg.compile)
+
+
+@contender("compiled step, pure", "minigrad")
+def minigrad_pure_step(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    import minigrad as mg
+
+    return with_minigrad(layers, x, y, adam, compile_step=lambda step: mg.compile(step, pure=True))
+
+
+def with_minigrad(*problem: Any, **compilers: Any) -> Step:
     from minigrad import nn, optim
 
-    return with_modules(nn, nn.mse_loss, optim.SGD, np.asarray, eager, layers, x, y)
-
-
-@contender("minigrad compiled", "minigrad")
-def minigrad_compiled(layers: Layers, x: Array, y: Array) -> Step:
-    from minigrad import compile, nn, optim
-
-    return with_modules(nn, nn.mse_loss, optim.SGD, np.asarray, compile, layers, x, y)
+    return with_modules(nn, nn.mse_loss, optim, np.asarray, *problem, **compilers)
 
 
 @contender("PyTorch", "torch")
-def pytorch(layers: Layers, x: Array, y: Array) -> Step:
-    import torch
-
-    return with_modules(torch.nn, torch.nn.functional.mse_loss, torch.optim.SGD, torch.tensor, eager, layers, x, y)
+def pytorch(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    return with_torch(layers, x, y, adam)
 
 
 @contender("torch.compile", "torch", program="g++")
 def pytorch_compiled(layers: Layers, x: Array, y: Array) -> Step:
     import torch
 
+    return with_torch(layers, x, y, False, compile_loss=torch.compile)
+
+
+def with_torch(*problem: Any, **compilers: Any) -> Step:
+    import torch
+
     mse_loss = torch.nn.functional.mse_loss
-    return with_modules(torch.nn, mse_loss, torch.optim.SGD, torch.tensor, torch.compile, layers, x, y)
+    return with_modules(torch.nn, mse_loss, torch.optim, torch.tensor, *problem, **compilers)
 
 
-def eager(loss: Any) -> Any:
+def eager(f: Any) -> Any:
     """What stands for a compiler where there is none."""
-    return loss
+    return f
 
 
 def with_modules(
-    nn: Any, mse_loss: Any, SGD: Any, array: Any, compile: Any, layers: Layers, x: Array, y: Array
+    nn: Any,
+    mse_loss: Any,
+    optim: Any,
+    array: Any,
+    layers: Layers,
+    x: Array,
+    y: Array,
+    adam: bool,
+    compile_loss: Any = eager,
+    compile_step: Any = eager,
 ) -> Step:
     """The program that minigrad and PyTorch share."""
     modules = []
@@ -182,18 +264,20 @@ def with_modules(
         linear.weight.data, linear.bias.data = array(w.T.copy()), array(b)
         modules += [linear, nn.Tanh()]
     model = nn.Sequential(*modules)
-    optimizer = SGD(model.parameters(), lr=RATE)
-    loss_of = compile(lambda x, y: mse_loss(model(x), y))
-    x, y = array(x), array(y)
+    parameters = model.parameters()
+    optimizer = optim.Adam(parameters, lr=adam_rate()) if adam else optim.SGD(parameters, lr=RATE)
+    loss_of = compile_loss(lambda x, y: mse_loss(model(x), y))
 
-    def step() -> Any:
+    def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
         loss = loss_of(x, y)
         loss.backward()
         optimizer.step()
         return loss
 
-    return step
+    step = compile_step(step)
+    x, y = array(x), array(y)
+    return lambda: step(x, y)
 
 
 def loss_of(namespace: Any, layers: Any, x: Any, y: Any) -> Any:
@@ -204,16 +288,34 @@ def loss_of(namespace: Any, layers: Any, x: Any, y: Any) -> Any:
 
 
 @contender("JAX jit", "jax")
-def jax_jit(layers: Layers, x: Array, y: Array) -> Step:
+def jax_jit(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    """The loss is read in each step, as every training loop does that reports it."""
+    step = jax_on_device(layers, x, y, adam)
+    return lambda: np.float32(step().item())
+
+
+@contender("JAX jit, left on the device", "jax")
+def jax_on_device(layers: Layers, x: Array, y: Array, adam: bool = False) -> Step:
+    """Nobody waits for the loss, so that one step is dispatched while another computes, on a thread of its own."""
     import jax
     import jax.numpy as jnp
 
-    @jax.jit
-    def update(layers: Any, x: Any, y: Any) -> Any:
-        loss, gradients = jax.value_and_grad(lambda layers: loss_of(jnp, layers, x, y))(layers)
-        return jax.tree.map(lambda p, g: p - RATE * g, layers, gradients), loss
+    map_ = jax.tree.map
 
-    state, x, y = jax.tree.map(jnp.array, (layers, x, y))
+    @jax.jit
+    def update(state: Any, x: Any, y: Any) -> Any:
+        layers, m, v, t = state
+        loss, gradients = jax.value_and_grad(lambda layers: loss_of(jnp, layers, x, y))(layers)
+        if not adam:
+            return (map_(lambda p, g: p - RATE * g, layers, gradients), m, v, t), loss
+        t += 1
+        m = map_(lambda m, g: BETA * m + (1 - BETA) * g, m, gradients)
+        v = map_(lambda v, g: GAMMA * v + (1 - GAMMA) * g**2, v, gradients)
+        scale = lambda m, v: (m / (1 - BETA**t)) / (jnp.sqrt(v / (1 - GAMMA**t)) + EPSILON)
+        return (map_(lambda p, m, v: p - adam_rate() * scale(m, v), layers, m, v), m, v, t), loss
+
+    moments = map_(np.zeros_like, [layers, layers]) if adam else [None, None]
+    state, x, y = map_(jnp.array, ((layers, *moments, np.float32(0)), x, y))
 
     def step() -> Any:
         nonlocal state

@@ -2,6 +2,7 @@
 
     chain       the sum of sin(x) * exp(-x * x) + tanh(x), over so many elements
     logistic    the mean log-loss of a logistic regression, over so many samples of 20 features
+    simulation  where so many Euler steps in a Python loop lead, by the weights of x' = tanh(x @ w)
 
 A contender is given a problem's name, its arrays and the number of threads, and returns the function that computes
 value and gradient once. Each is written as the library's own documentation would write it.
@@ -9,8 +10,8 @@ value and gradient once. Each is written as the library's own documentation woul
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,24 @@ Evaluate = Callable[[], tuple[Any, Any]]
 
 CHAIN_SIZES = [10**3, 10**4, 10**5, 10**6, 10**7]
 LOGISTIC_SIZE = 10**6
+SIMULATION_SIZE = 500
+DT = 0.01
+
+
+def parsed(problem: str) -> tuple[str, int]:
+    name, size = problem.split("@")
+    return name, int(size)
 
 
 def arrays(problem: str) -> Arrays:
     """The numbers of a problem such as "chain@1000", the same ones in every process."""
-    name, size = problem.split("@")
+    name, size = parsed(problem)
     rng = np.random.default_rng(0)
     if name == "chain":
-        return [rng.standard_normal(int(size))]
-    x = rng.standard_normal((int(size), 20))
+        return [rng.standard_normal(size)]
+    if name == "simulation":
+        return [rng.standard_normal((3, 3)), rng.standard_normal((1, 3))]
+    x = rng.standard_normal((size, 20))
     return [rng.standard_normal(20) / 5, x, (x[:, 0] > rng.standard_normal(len(x))).astype(float)]
 
 
@@ -44,7 +54,13 @@ def loss_in(namespace: Any, problem: str) -> Callable[..., Any]:
         z = x @ w
         return namespace.mean(namespace.logaddexp(0, z) - y * z)
 
-    return chain if problem.startswith("chain") else logistic
+    def simulation(w: Any, x: Any) -> Any:
+        for _ in range(size):
+            x = x + DT * namespace.tanh(x @ w)
+        return namespace.sum(x * x)
+
+    name, size = parsed(problem)
+    return {"chain": chain, "logistic": logistic, "simulation": simulation}[name]
 
 
 def numpy_by_hand(problem: str, arrays: Arrays, threads: int) -> Evaluate:
@@ -56,7 +72,20 @@ def numpy_by_hand(problem: str, arrays: Arrays, threads: int) -> Evaluate:
         z = x @ w
         return np.mean(np.logaddexp(0, z) - y * z), x.T @ ((1 / (1 + np.exp(-z)) - y) / len(y))
 
-    f = chain if problem.startswith("chain") else logistic
+    def simulation(w: Any, x: Any) -> Any:
+        states, slopes = [x], []
+        for _ in range(size):
+            slopes.append(np.tanh(states[-1] @ w))
+            states.append(states[-1] + DT * slopes[-1])
+        g, dw = 2 * states[-1], np.zeros_like(w)
+        for i in reversed(range(size)):
+            dz = DT * g * (1 - slopes[i] ** 2)
+            dw += states[i].T @ dz
+            g = g + dz @ w.T
+        return np.sum(states[-1] ** 2), dw
+
+    name, size = parsed(problem)
+    f = {"chain": chain, "logistic": logistic, "simulation": simulation}[name]
     return lambda: f(*arrays)
 
 
@@ -106,11 +135,10 @@ def minigrad(problem: str, arrays: Arrays, threads: int) -> Evaluate:
     return lambda: f(*arrays)
 
 
-def minigrad_compiled(problem: str, arrays: Arrays, threads: int) -> Evaluate:
+def minigrad_compiled(problem: str, arrays: Arrays, threads: int, pure: bool = False) -> Evaluate:
     import minigrad as mg
 
-    options: Any = {"threads": threads} if "threads" in inspect.signature(mg.compile).parameters else {}
-    f = mg.compile(mg.value_and_grad(loss_in(np, problem)), **options)
+    f = mg.compile(mg.value_and_grad(loss_in(np, problem)), threads=threads, pure=pure)
     return lambda: f(*arrays)
 
 
@@ -138,7 +166,12 @@ def jax_jit(problem: str, arrays: Arrays, threads: int) -> Evaluate:
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-    f = jax.jit(jax.value_and_grad(loss_in(jnp, problem)))
+    loss = loss_in(jnp, problem)
+    if problem.startswith("simulation"):  # whose Python loop would take 14 s to compile
+        _, steps = parsed(problem)
+        move = lambda w: lambda _, x: x + DT * jnp.tanh(x @ w)
+        loss = lambda w, x: jnp.sum(jax.lax.fori_loop(0, steps, move(w), x) ** 2)
+    f = jax.jit(jax.value_and_grad(loss))
     inputs = [jnp.array(array) for array in arrays]
     return lambda: f(*inputs)
 
@@ -155,9 +188,16 @@ EVALUATORS = {
     "NumPy": Contender(numpy_by_hand, "numpy"),
     "NumPy, out=": Contender(numpy_in_place, "numpy"),
     "minigrad": Contender(minigrad, "minigrad"),
-    "minigrad compiled": Contender(minigrad_compiled, "minigrad"),
+    "compiled": Contender(minigrad_compiled, "minigrad"),
+    "compiled, pure": Contender(partial(minigrad_compiled, pure=True), "minigrad"),
     "PyTorch": Contender(pytorch, "torch"),
     "JAX jit": Contender(jax_jit, "jax"),
     "autograd": Contender(autograd, "autograd"),
 }
-THREADED = {"minigrad compiled", "PyTorch", "JAX jit"}  # the others compute elementwise functions on one thread
+NO_SIMULATION = {"NumPy, out="}
+THREADED = {
+    "compiled",
+    "compiled, pure",
+    "PyTorch",
+    "JAX jit",
+}  # the others compute elementwise functions on one thread

@@ -11,12 +11,13 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Layers = list[tuple[Array, Array]]  # weights (in, out) and biases (out,), one pair per layer
 
-RATE = 0.1
+RATE = 0.1  # of gradient descent; Adam has a hundredth of it
 
 
 class Network(NamedTuple):
     sizes: tuple[int, ...]
     batch: int
+    adam: bool = False  # and otherwise plain gradient descent
 
 
 NETWORKS = {
@@ -24,8 +25,9 @@ NETWORKS = {
     "784-30-10@10": Network((784, 30, 10), 10),
     "784-100-50-10@1": Network((784, 100, 50, 10), 1),
     "784-100-50-10@128": Network((784, 100, 50, 10), 128),
-    "784-512-512-10@128": Network((784, 512, 512, 10), 128),
 }
+NETWORKS |= {f"{name} Adam": network._replace(adam=True) for name, network in NETWORKS.items()}
+NETWORKS["784-512-512-10@128"] = Network((784, 512, 512, 10), 128)
 
 
 def problem(name: str) -> tuple[Layers, Array, Array]:
@@ -33,7 +35,7 @@ def problem(name: str) -> tuple[Layers, Array, Array]:
 
     A network of two inputs learns XOR; the others see noise in [0, 1) for images and one-hot targets.
     """
-    sizes, batch = NETWORKS[name]
+    sizes, batch, _ = NETWORKS[name]
     rng = np.random.default_rng(0)
     layers = []
     for n, m in itertools.pairwise(sizes):

@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from .contenders import CONTENDERS, PRODUCTS
+from .functions import EVALUATORS
 from .networks import NETWORKS
 
 GREY = "#999999"
 COLOURS = {  # a library has a hue, and what it compiles the darker one
     "NumPy": "#000000",
-    "NumPy, no page faults": "#333333",
     "NumPy, out=": "#666666",
     "minigrad": "#F4A582",
-    "minigrad compiled": "#D55E00",
+    "compiled loss": "#E8873F",
+    "compiled step": "#D55E00",
+    "compiled step, pure": "#8F3F00",
+    "compiled": "#D55E00",
+    "compiled, pure": "#8F3F00",
     "PyTorch": "#92C5DE",
     "torch.compile": "#0072B2",
     "JAX jit": "#009E73",
+    "JAX jit, left on the device": "#7FCEB9",
     "autograd": "#E6C619",
     "MyGrad": "#CC79A7",
     "micrograd": "#8C6BB1",
 }
-assert COLOURS.keys() == CONTENDERS.keys(), "a contender without a colour"
+assert COLOURS.keys() == CONTENDERS.keys() | EVALUATORS.keys(), "a contender without a colour"
 
 
 def picture(times: Mapping[tuple[str, str, int], float]) -> Any:
@@ -48,9 +53,10 @@ def bars(axes: Any, times: Mapping[tuple[str, str, int], float], networks: list[
         places = [i + (k - (len(contenders) - 1) / 2) * width for i, _ in some]
         heights = [ratio for _, ratio in some]
         axes.bar(places, [h - 1 for h in heights], width, bottom=1, color=COLOURS[name], label=name)
-    for i, n in enumerate(networks):
-        limit = times[n, PRODUCTS, 1] / times[n, "NumPy", 1]
-        axes.hlines(limit, i - 0.45, i + 0.45, GREY, linestyles="dashed", label=None if i else "matrix products alone")
+    limits = [(i, times[n, PRODUCTS, 1] / times[n, "NumPy", 1]) for i, n in enumerate(networks) if not NETWORKS[n].adam]
+    for i, limit in limits:
+        label = "matrix products alone" if i == limits[0][0] else None
+        axes.hlines(limit, i - 0.45, i + 0.45, GREY, linestyles="dashed", label=label)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")

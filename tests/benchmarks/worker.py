@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .contenders import CONTENDERS, PRODUCTS, products
-from .functions import EVALUATORS, arrays
+from .functions import EVALUATORS, arrays, loss_in
 from .networks import NETWORKS, problem
 
 
@@ -24,7 +24,7 @@ def answer_of(contender: str, name: str, threads: int = 1) -> tuple[Callable[[],
     length of its gradient.
     """
     if name in NETWORKS:
-        step = CONTENDERS[contender].build(*problem(name))
+        step = CONTENDERS[contender].start(name)
         losses = [step() for _ in range(10)]
         return step, [float(losses[-1].item())]
     evaluate = EVALUATORS[contender].build(name, arrays(name), threads)
@@ -60,13 +60,54 @@ def time(contender: str, name: str, threads: str, seconds: str) -> dict[str, Any
 
 def trace(network: str) -> dict[str, Any]:
     """How much longer the first step of a compiled network takes than a later one."""
-    step, times = CONTENDERS["minigrad compiled"].build(*problem(network)), []
-    CONTENDERS["minigrad"].build(*problem(network))()  # whatever is imported on the way is not counted
+    CONTENDERS["minigrad"].start(network)()  # whatever is imported on the way is not counted
+    step, times = CONTENDERS["compiled step"].start(network), []
     for _ in range(10):
         start = perf_counter()
         step()
         times.append(perf_counter() - start)
     return {"seconds": times[0] - median(times[1:])}
+
+
+def growth(*lengths: str) -> dict[str, Any]:
+    """How long it takes to trace and compile loops of such lengths, value and gradient, per recorded call."""
+    import minigrad as mg
+
+    def first_call(steps: int) -> float:
+        euler = mg.compile(mg.value_and_grad(loss_in(np, f"simulation@{steps}")))
+        start = perf_counter()
+        euler(*arrays("simulation@1"))
+        return (perf_counter() - start) / len(euler.newest().record.events)
+
+    first_call(10)
+    return {"seconds": [first_call(int(length)) for length in lengths]}
+
+
+def batches(network: str, steps: int = 20) -> dict[str, Any]:
+    """How many programs a step makes that finds a new batch of the same shape in a global variable each time."""
+    global batch
+    import minigrad as mg
+    from minigrad import nn
+
+    (w, b), *_ = problem(network)[0]
+    linear = nn.Linear(*w.shape)
+    optimizer = mg.optim.SGD(linear.parameters(), lr=0.1)
+    rng = np.random.default_rng(0)
+
+    @mg.compile
+    def step() -> Any:
+        optimizer.zero_grad()
+        x, y = batch
+        loss = nn.mse_loss(linear(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    losses = set()
+    for _ in range(steps):
+        batch = rng.random((128, len(w)), np.float32), rng.random((128, len(b)), np.float32)
+        losses.add(step().item())
+    return {"programs": step.traces, "losses": len(losses)}
 
 
 def memory(contender: str, network: str) -> dict[str, Any]:
@@ -100,5 +141,6 @@ def operation(length: int = 1000, repeats: int = 51) -> dict[str, Any]:
 
 if __name__ == "__main__":
     measurement, *arguments = sys.argv[1:]
-    measurements = {"time": time, "trace": trace, "memory": memory, "operation": operation}
+    choices = [time, trace, growth, batches, memory, operation]
+    measurements: dict[str, Callable[..., Any]] = {f.__name__: f for f in choices}
     print(json.dumps(measurements[measurement](*arguments)))

@@ -101,6 +101,17 @@ def test_the_seed_decides_everything(mnist, few_digits, tmp_path, recipe):
     assert not np.array_equal(weights(1), weights(2))
 
 
+ALL_RECIPES = [(recipe, how) for recipe in ("default", "tanh-mse", "minibatch-sigmoid") for how in (True, "pure")]
+
+
+@pytest.mark.parametrize(("recipe", "compile"), scale([("default", "pure")], ALL_RECIPES))
+def test_a_program_trains_it_as_well(mnist, few_digits, tmp_path, capsys, recipe, compile):
+    options = {"data": few_digits, "recipe": recipe, "epochs": 3, "pictures": tmp_path, "progress": False}
+    expected = mnist.main(**options)
+    assert mnist.main(**options, compile=compile) == pytest.approx(expected, rel=1e-3)
+    assert f"{recipe}, compiled: 3 epochs" in capsys.readouterr().out
+
+
 def test_shift_moves_images_by_a_pixel_and_only_in_training(mnist):
     images = np.zeros((200, 28, 28), np.float32)
     images[:, 10:14, 20] = 1
@@ -165,9 +176,9 @@ def test_without_matplotlib_it_trains_and_says_what_is_missing(mnist, few_digits
 
 
 def test_it_runs_from_any_folder_on_any_digits(few_digits, tmp_path):
-    done = run("--data", "idx", "--epochs", "8", "--pictures", "drawn", "--no-progress", cwd=tmp_path)
+    done = run("--data", "idx", "--epochs", "8", "--pictures", "drawn", "--no-progress", "--compile", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "default: 8 epochs" in done.stdout
+    assert "default, compiled: 8 epochs" in done.stdout
     assert "% of 60 right" in done.stdout
     assert (tmp_path / "drawn").is_dir()
 

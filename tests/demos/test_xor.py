@@ -39,6 +39,19 @@ def test_the_seed_decides_the_result(demo, tmp_path, capsys):
     assert first == again != other
 
 
+@pytest.mark.parametrize("options", scale([["--compile", "pure"]], [["--compile"], ["--compile", "pure"]]))
+def test_the_command_line_compiles(tmp_path, options):
+    done = run(*options, "--epochs", "3", "--pictures", "here", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("loss", "compile"), [("mse", True), ("log", "pure")])
+def test_a_program_trains_it_as_well(demo, tmp_path, capsys, loss, compile):
+    main = demo("xor").main
+    expected = main(loss=loss, epochs=50, pictures=tmp_path)
+    assert main(loss=loss, epochs=50, pictures=tmp_path, compile=compile) == pytest.approx(expected, rel=1e-5)
+
+
 def test_no_epochs_leave_nothing_to_show(demo, tmp_path):
     with pytest.raises(SystemExit, match="nothing to show"):
         demo("xor").main(epochs=0, pictures=tmp_path)
@@ -53,7 +66,9 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
 
 def test_help_names_the_options_and_their_defaults(tmp_path):
     text = run("--help", cwd=tmp_path).stdout
-    assert all(option in text for option in ["--loss {mse,log}", "--epochs", "--seed", "--pictures"])
+    assert all(
+        option in text for option in ["--loss {mse,log}", "--epochs", "--seed", "--pictures", "--compile [{pure}]"]
+    )
     assert "default: mse" in text
     assert "default: 0" in text
     wrong = run("--loss", "hinge", cwd=tmp_path)

@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.compiler import Specialization
-from minigrad.compiler.trace import TraceError
+from minigrad.compiler.program import Program
+from minigrad.compiler.record import TraceError
 from minigrad.training import Training
 
 # ------------------------------------------------------------------------------------------------- the loop
@@ -93,9 +93,9 @@ def test_a_compiled_training_is_the_eager_one_but_for_rounding(name, dropout, ba
 
 
 def test_a_compiled_training_makes_a_program_for_each_size_of_batch(monkeypatch):
-    sizes, trace = [], Specialization.trace_once
+    sizes, made = [], Program.__init__
     monkeypatch.setattr(
-        Specialization, "trace_once", lambda self, flat: (sizes.append(len(flat[0])), trace(self, flat))[1]
+        Program, "__init__", lambda self, f, run, *rest: (sizes.append(len(run.flat[0])), made(self, f, run, *rest))[1]
     )
     model = network()[:2]
     loss = lambda prediction, y: nn.mse_loss(prediction.mean(axis=1, keepdims=True), y)

@@ -26,7 +26,7 @@ from test_rules import cases, elementwise
 import minigrad as mg
 from minigrad import nn
 from minigrad.compiler import plan, source
-from minigrad.compiler.trace import TraceError
+from minigrad.compiler.record import TraceError
 from minigrad.engine import name_of
 from minigrad.testing import programs
 from minigrad.trees import leaves
@@ -87,7 +87,8 @@ SHAPED_BY_NUMBERS = {np.linalg.lstsq, np.piecewise, np.trim_zeros, np.polymul}
 
 @pytest.mark.parametrize("function", every_case, ids=name_of)
 def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
-    for number, case in enumerate(every_case[function]):
+    cases_of_it = every_case[function]
+    for number, case in enumerate(profiles.scale(cases_of_it[:2], cases_of_it)):
         double_and_single = list(itertools.islice(in_every_dtype(arguments(case, 0)), 2))
         for args in profiles.scale(double_and_single[number % 2 :][:1], double_and_single):
             if function in SHAPED_BY_NUMBERS:
@@ -97,7 +98,7 @@ def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
                 assert_same(weighted(case.function), args)
 
 
-@settings(max_examples=profiles.scale(80, 1000))
+@settings(max_examples=profiles.scale(50, 1000))
 @given(programs())
 def test_random_programs(program: Any) -> None:
     assert_same(weighted(program), program.args)
@@ -109,20 +110,20 @@ def tiny_blocks(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @tiny_blocks
-@settings(max_examples=profiles.scale(80, 1000))
+@settings(max_examples=profiles.scale(50, 1000))
 @given(programs())
 def test_random_programs_in_blocks(program: Any) -> None:
     assert_same(weighted(program), program.args)
 
 
 @tiny_blocks
-@pytest.mark.parametrize("function", elementwise, ids=name_of)
+@pytest.mark.parametrize("function", profiles.scale(list(elementwise)[::4], list(elementwise)), ids=name_of)
 def test_elementwise_functions_in_blocks(function: Callable[..., Any]) -> None:
     for case in cases[function]:
         assert_same(weighted(lambda *args, case=case: case.function(*args) * 2), arguments(case, 0))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", profiles.scale([2], [1, 2, 3]))
 @pytest.mark.parametrize("shape", [(2**17 + 3,), (3, 2**16), (2**17, 2)])
 def test_blocks_and_threads(shape: tuple[int, ...], threads: int) -> None:
     x, y = RNG.standard_normal(shape), RNG.standard_normal(shape[-1:])
@@ -354,7 +355,6 @@ def test_frozen_parameters_are_part_of_the_signature() -> None:
     [
         lambda x: x if x > 0 else -x,
         lambda x: x * float(x),
-        lambda x: x * x.data,
         lambda x: x * np.asarray(x),
         lambda x: x * x.item(),
         lambda x: x * int(x),
@@ -365,7 +365,7 @@ def test_frozen_parameters_are_part_of_the_signature() -> None:
     ],
 )
 def test_looking_at_numbers_is_refused(look: Callable[..., Any]) -> None:
-    with pytest.raises(TraceError, match=r"test_compiler\.py:\d+, `lambda x: .*other numbers, too"):
+    with pytest.raises(TraceError, match=r"test_compile\.py:\d+, `lambda x: .*other numbers, too"):
         mg.compile(look)(mg.Tensor(1.0))
 
 
@@ -491,7 +491,7 @@ def test_the_source_speaks_of_arguments_and_parameters() -> None:
     assert "def backward(buffers, saved, d_model_0_weight, d_model_0_bias):" in source
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # it is complete: nothing in it needs minigrad
-    outputs, _, _ = namespace["forward"](namespace["workspace"](), X, Y, *(p.data for p in model.parameters()))
+    outputs, _ = namespace["forward"](namespace["workspace"](), X, Y, *(p.data for p in model.parameters()))
     np.testing.assert_array_equal(outputs[0], loss(X, Y).data)
 
 
@@ -551,6 +551,6 @@ def test_memory_does_not_grow() -> None:
     gc.disable()
     try:
         before = train(1100)  # after a thousand calls Python 3.10 gives code a cache
-        assert train(50_000) - before < 100
+        assert train(profiles.scale(4000, 50_000)) - before < 100
     finally:
         gc.enable()

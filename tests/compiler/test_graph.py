@@ -30,7 +30,7 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
         (lambda x: np.sum(x, axis=-1) + np.sum(x, axis=1)[:2].sum(), ["add_reduce", "add_reduce", "add_reduce", "add"]),
         (lambda x: np.sin(x) + np.sin(x * 2), ["sin", "multiply", "sin", "add"]),
         # a constant
-        (lambda x: x * np.exp(mg.Tensor(0.0)) * np.sqrt(4), ["multiply"]),
+        (lambda x: x * np.exp(0.0) * np.sqrt(4), ["multiply", "multiply"]),
         (lambda x: x + np.sum(np.ones_like(x)), ["add"]),
         (lambda x: np.max(x, axis=1) + x.max(1), ["maximum_reduce", "multiply"]),
         # the same thing
@@ -83,4 +83,4 @@ def test_draws_are_never_shared() -> None:
     layer = mg.nn.Dropout(0.5, rng=np.random.default_rng(0))
     compiled = mg.compile(lambda x: layer(x) + layer(x))
     compiled(A)
-    assert len(set(re.findall(r"(t\d+) = random", compiled.source))) == 2
+    assert re.search(r"def forward\(buffers, x, drawn, .*drawn_1", compiled.source)
