@@ -19,10 +19,10 @@ from minigrad.engine import array_of, name_of
 from minigrad.files import save_arrays, written_whole
 
 LOAD = """
-data = Path(__file__).with_suffix(".npz").read_bytes()
-if hashlib.sha256(data).hexdigest() != "{digest}":
+file = Path(__file__).with_suffix(".npz").read_bytes()
+if hashlib.sha256(file).hexdigest() != "{digest}":
     raise ValueError("the weights beside this program are not those that were written with it: save both anew")
-with np.load(io.BytesIO(data), allow_pickle=False) as file:
+with np.load(io.BytesIO(file), allow_pickle=False) as file:
     weights = dict(file)
 """
 

@@ -31,7 +31,8 @@ class Writer:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.taken = {"np", "min", "range", "buffers", "saved", "workspace", "forward", "backward"}
-        self.taken |= {"sys", "warnings", "Path", "file", "weights", "predict"}  # of the module that it may be saved as
+        # Of the module that it may be saved as.
+        self.taken |= {"hashlib", "io", "sys", "warnings", "Path", "file", "weights", "predict", "step"}
         self.local: dict[Value, str] = {}  # the names of values
         self.globals: dict[Any, tuple[str, Any]] = {}  # of functions and constants, by what is the same one
         self.count = itertools.count()

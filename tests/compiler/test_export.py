@@ -217,3 +217,24 @@ def test_the_weights_that_are_saved_are_those_of_now(tmp_path: Path) -> None:
         parameter.data = parameter.data * 2
     compiled.save(tmp_path / "net.py")
     np.testing.assert_array_equal(runpy.run_path(str(tmp_path / "net.py"))["predict"](X), compiled(X).data)
+
+
+@mg.primitive(lambda g, ans, x: g * 3)
+def step(x: Any) -> Any:
+    return x * 3
+
+
+def test_names_of_the_module_are_not_taken_by_functions_of_the_program(tmp_path: Path) -> None:
+    p = mg.Tensor([1.0, 2.0])
+
+    def f(x: Any) -> Any:
+        p.data = step(x)
+        return np.sum(step(x) + 1)
+
+    compiled = mg.compile(f)
+    x = mg.Tensor([0.5, 1.5])
+    compiled(x)
+    compiled.save(tmp_path / "net.py")
+    module = runpy.run_path(str(tmp_path / "net.py"))
+    assert module["step"](x.data) == f(x).item()
+    np.testing.assert_array_equal(next(iter(module["weights"].values())), p.data)
