@@ -77,10 +77,8 @@ class Graph:
                     return simpler
         operands = value.operands()
         if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
-            args, kwargs = mapped(lambda x: x.data if isinstance(x, Value) else x, (value.args, value.kwargs))
             with np.errstate(all="ignore"):
-                call: Any = value.function
-                return self.constant(np.asarray(call(*args, **kwargs)))
+                return self.constant(np.asarray(computed(value, lambda operand: operand.data)))
         key = key_of(value)
         if key not in self.known:
             self.known[key] = value

@@ -59,9 +59,8 @@ class Program:
         moved = {leaf for leaf, _ in self.rebound}
         in_place = [leaf for leaf in state[array_of] if leaf not in moved]
         run.depth, run.start, run.effects = 1, now(), []
-        self.writes = [
-            (x, run.current(x)) for x in in_place if not lies_in(x, in_place)
-        ]  # with what is written to parts
+        # A leaf that others lie in is written as a whole, with what was written to them.
+        self.writes = [(x, run.current(x)) for x in in_place if not lies_in(x, in_place)]
         self.shared = {leaf: shared[leaf] for leaf, _ in self.writes}
         aliased = [x for leaf, others in self.shared.items() if others for x in (leaf, *others)]
         self.aliased, self.their_memory = aliased, [array_of(run.real(x)) for x in aliased]
@@ -155,7 +154,8 @@ class Program:
         self.targets = [t for t in self.inputs if t in gradients]
         things = [*(run.flat[i] for i in self.positions), *self.tensors, *self.counted, *map(run.original, self.slots)]
         usual = ["x"] * len(arguments) + ["given"] * len(self.tensors) + ["number"] * len(numbers)
-        usual += ["drawn" if inputs[t].kind == "draw" else "given" for t in self.slots]
+        self.draws = {t: inputs[t].of for t in self.slots if inputs[t].kind == "draw"}
+        usual += ["drawn" if t in self.draws else "given" for t in self.slots]
         loose = {values[t] for t in self.inputs if inputs[t].kind not in ("tensor", "number of", "number")}  # anywhere
         self.values = ProgramValues(
             inputs=[values[t] for t in self.inputs],
@@ -205,8 +205,9 @@ class Program:
 
     def drawn(self) -> dict[Tensor, Any]:
         """What a pure program finds in its slots: arrays and numbers of the trace, and what is drawn anew."""
-        draws = {t: self.record.inputs[t].of for t in self.slots if self.record.inputs[t].kind == "draw"}
-        return {**self.constants, **{t: draw(*args, **kwargs) for t, (draw, args, kwargs) in draws.items()}}
+        if not self.draws:
+            return self.constants
+        return {**self.constants, **{t: draw(*args, **kwargs) for t, (draw, args, kwargs) in self.draws.items()}}
 
     def __call__(
         self, flat: Sequence[Any], given: Sequence[Any], bound: dict[Tensor, Any], out: list[Any]

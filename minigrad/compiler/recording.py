@@ -116,9 +116,7 @@ class Recorder(Mode):
         """What stands for something that the function hands over."""
         if isinstance(x, tuple):
             items = tuple(map(self.slot, x))
-            return (
-                x if all(a is b for a, b in zip(items, x, strict=True)) else mapped(lambda item: item, type(x)(items))
-            )
+            return x if all(a is b for a, b in zip(items, x, strict=True)) else type(x)(items)
         if isinstance(x, (list, dict)):
             return mapped(self.slot, x)
         if isinstance(x, slice):
@@ -364,7 +362,7 @@ class Recorder(Mode):
         if not isinstance(x, Tensor):
             return x
         x, versions, written = self.maps.get(x, x), self.record.state[stand_in], self.record.state[array_of]
-        if x.function is not None or (is_abstract(x) and x not in self.record.inputs) or self.is_constant(x):
+        if x.function is not None or (is_abstract(x) and x not in self.record.inputs) or not self.value(x).varies:
             return x
         latest = next(reversed(written.values()), None)
         last, known = versions.get(x, (None, None))
@@ -384,9 +382,6 @@ class Recorder(Mode):
     def is_moved(self, leaf: Tensor, array: Any) -> bool:
         """Whether what was written to a leaf counts for the memory that it was in, as it does for optimizers."""
         return leaf not in self.record.state[set_data] or array_of(self.real(leaf)).base is array
-
-    def is_constant(self, x: Tensor) -> bool:
-        return not self.value(x).varies
 
     def patched(self, old: Tensor, new: Tensor, lies_inside: bool, start: int) -> Tensor:
         """The numbers of a tensor, into whose memory those of another were written."""

@@ -176,7 +176,7 @@ class Run(Recorder):
             return False
         if isinstance(a, Tensor):
             return kind == "tensor" and self.binds_leaf(record, slot, a)
-        if kind not in ("array", "draw") or not isinstance(a, (np.ndarray, np.floating, np.generic)):
+        if kind not in ("array", "draw") or not isinstance(a, (np.ndarray, np.generic)):
             return False
         known, its_slot = self.met.get(id(a), NOT_MET)
         if known is not None and same_numbers(a, self.bound[its_slot]):
