@@ -1,33 +1,69 @@
-"""Arrays by name in a `.npz` file, which is written whole or not at all, and read without running anything in it."""
+"""Arrays by name in a `.npz` file, which is written whole or not at all, and read without running anything in it.
 
-import io
+A file that is read is not trusted: what it announces is compared with what is wanted before memory is set aside.
+"""
+
+import glob
+import json
+import math
 import os
+import stat
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from random import Random
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from minigrad.engine import Array
 
+ABANDONED = 3600  # seconds after which a temporary file that nobody has written to is a killed process's
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to be written beside `path`, which it replaces in the end, so that none is ever half written."""
+    """A file to be written beside `path`, which it replaces in the end, so that none is ever half written.
+
+    Its mode stays what it was, and a link stays: what it points to is replaced. Raises OSError where anything but a
+    file that may be written stands in the way. What a killed process left beside the file goes when it is an hour old.
+    """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        old = path.stat()
+    except FileNotFoundError:
+        old = None
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        raise OSError(f"{path} is a folder, a pipe or a device, and no file: save under another name")
+    if old is not None and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} is read-only: make it writable, or save under another name")
+    path = path.resolve()
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.touch(0o666 if old is None else stat.S_IMODE(old.st_mode), exist_ok=False)  # never more open than it
+        if old is not None:
+            temporary.chmod(stat.S_IMODE(old.st_mode))
+        _sweep(path, temporary.stat().st_mtime - ABANDONED)
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the one that its user knows
         raise
+
+
+def _sweep(path: Path, before: float) -> None:
+    """Remove the temporary files of `path` that were last written before a time, on the clock of its folder."""
+    for entry in path.parent.glob(glob.escape(path.name) + "." + "[0-9a-f]" * 8 + ".tmp"):
+        with suppress(OSError):  # it may be gone, or not be ours
+            if entry.stat().st_mtime < before:
+                entry.unlink()
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
@@ -35,18 +71,146 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     # np.savez could not do it, as its own parameters, such as `file`, cannot be names of arrays.
     with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy")
+            if info.filename != f"{name}.npy":
+                raise ValueError(f"an array in a file cannot be named {name!r}: it would be read as {info.filename!r}")
+            with archive.open(info, "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), version=(1, 0), allow_pickle=False)
 
 
-def load_arrays(path: str | Path) -> dict[str, Array]:
-    """The arrays of a file by name. Raises ValueError for a file that is damaged, or that holds other things."""
-    # np.load would not do, as it does not check the checksum of an array that it has not read to the end.
+class Member(NamedTuple):
+    """An array in a file, of which its header has been read."""
+
+    info: zipfile.ZipInfo
+    start: int  # of the numbers in it
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+
+
+def load_arrays(path: str | Path, wanted: Callable[[dict[str, Array]], Iterable[str]]) -> dict[str, Array]:
+    """The arrays of a file by name: those that are `wanted`.
+
+    Before any are read, `wanted` is shown them all by name, as arrays of the announced shapes and dtypes that take no
+    memory. It returns the names of those to be read, or raises. Raises ValueError for a file that is damaged, or that
+    holds anything else than plain arrays, each under a name of its own.
+    """
+    # np.load would not do: it does not check the checksum of an array that it has not read to the end, nor any size.
+    path = Path(path)
+    with _damage(path):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 22))
+            end = file.read()
+        if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
+            raise ValueError("it is none, or something stands behind its end")
+        archive = zipfile.ZipFile(path)
+    with archive:
+        with _damage(path):
+            members = {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+            if len(members) < len(archive.infolist()):
+                raise ValueError("two arrays in it have one name")
+            announced = {name: np.broadcast_to(np.empty((), m.dtype), m.shape) for name, m in members.items()}
+        names = list(wanted(announced))
+        with _damage(path):
+            return {name: _read(archive, members[name]) for name in names}
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn an error of any kind, as zipfile raises nearly anything for a damaged file, into one that names the file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
-        return {name: np.lib.format.read_array(entry, allow_pickle=False) for name, entry in entries.items()}
+        yield
     except FileNotFoundError:
         raise
-    except Exception as error:  # zipfile raises nearly anything for a damaged file
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {text:.200}") from error
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    if not info.filename.endswith(".npy"):
+        raise ValueError(f"it holds {info.filename[:60]!r}, and wanted are arrays in .npy format alone")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without bounds
+        raise ValueError(f"{info.filename} is packed by method {info.compress_type}; only plain and deflated are read")
+    with archive.open(info) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):  # the others have longer headers, of dtypes that save_arrays does not write
+            raise ValueError(f"{info.filename} is .npy format {version}, and (1, 0) is wanted")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        start = stream.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{info.filename} holds Python objects, and only plain arrays are read")
+    size = start + dtype.itemsize * math.prod(shape)
+    if min(shape, default=0) < 0 or size != info.file_size:
+        raise ValueError(f"{info.filename} announces {dtype} of shape {shape}, but not in {info.file_size} bytes")
+    return Member(info, start, dtype, shape, fortran)
+
+
+def _read(archive: zipfile.ZipFile, member: Member) -> Array:
+    with archive.open(member.info) as stream:
+        stream.read(member.start)
+        size = member.info.file_size - member.start
+        data = stream.read(size)  # with a bound, and to the end, where its checksum is
+    if len(data) < size:
+        raise ValueError(f"{member.info.filename} ends after {len(data):,} of {size:,} bytes")
+    array: Array = np.ndarray(member.shape, member.dtype, data, order="F" if member.fortran else "C").copy("K")
+    return array
+
+
+# The largest numbers at places in the state of a generator that NumPy takes without a look; at the first two, the ends
+# of the buffers of MT19937 and Philox, it reads memory.
+_LAST = {"pos": 624, "buffer_pos": 4, "has_uint32": 1, "has_gauss": 1}
+
+
+def generator_text(generator: Any) -> str:
+    """The state of a random generator, of any kind of NumPy's or Python's, as text."""
+    state: Any
+    if isinstance(generator, Random):
+        state = generator.getstate()
+    elif isinstance(generator, np.random.RandomState):
+        state = generator.get_state(legacy=False)
+    else:
+        state = getattr(generator, "bit_generator", generator).state
+    return json.dumps(state, default=lambda array: array.tolist())
+
+
+def set_generator(generator: Any, text: str) -> None:
+    """Bring a generator to the state that `generator_text` wrote down for one of its kind, or raise ValueError."""
+    before, kind = generator_text(generator), type(getattr(generator, "bit_generator", generator)).__name__
+    try:
+        state, known = json.loads(text), json.loads(before)
+        if not _alike(state, known):
+            raise ValueError("it is of another form, or points outside of its numbers")
+        _set_state(generator, state)
+        if json.loads(generator_text(generator)) != state:
+            raise ValueError("some of its numbers are too large")
+    except Exception as error:
+        _set_state(generator, json.loads(before))
+        raise ValueError(f"{text[:60]!r}... is not a state of the generator {kind}: {error}") from error
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, Random):
+        generator.setstate((state[0], tuple(state[1]), state[2]))
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        getattr(generator, "bit_generator", generator).state = state
+
+
+def _alike(given: Any, known: Any, key: str = "") -> bool:
+    """Whether a state has the form of a known one, and no number in it points outside of the others."""
+    if isinstance(known, dict):
+        same_keys = isinstance(given, dict) and given.keys() == known.keys()
+        return same_keys and all(_alike(given[key], known[key], key) for key in known)
+    if isinstance(known, list):
+        if not isinstance(given, list) or len(given) != len(known) or not all(map(_alike, given, known)):
+            return False
+        return len(given) < 624 or any(given[:624])  # MT19937 of zeros draws zeros for ever, and normals take as long
+    if isinstance(known, int):
+        if type(given) is not int or not 0 <= given <= _LAST.get(key, 2**128 - 1):
+            return False
+        return key != "inc" or given % 2 == 1  # with another, PCG64 can draw the same number for ever
+    if known is None or isinstance(known, float):  # a normal number that was drawn beforehand
+        return given is None or (isinstance(given, float) and math.isfinite(given))
+    return bool(given == known)

@@ -500,6 +500,34 @@ def test_a_state_that_does_not_fit_changes_nothing(spoil: Any, message: str) -> 
         np.testing.assert_array_equal(value, before[name])
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lr": np.nan}, "lr=nan: it must be at least 0, and finite"),
+        ({"lr": np.inf}, "lr=inf: it must be at least 0, and finite"),
+        ({"lr": -0.1}, "lr=-0.1: it must be at least 0"),
+        ({"steps": -9}, "steps=-9: it must be at least 0"),
+        ({"steps": np.nan}, "steps=nan: it must be at least 0"),
+        ({"steps": 2.5}, "steps=2.5: it must be a whole number"),
+    ],
+)
+def test_numbers_that_cannot_be_right_change_nothing(changed: dict[str, Any], message: str) -> None:
+    optimizer = Adam(parameters())
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict({**before, "m.0": before["m.0"] + 1, **changed})
+    for name, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_steps_may_come_as_a_whole_float() -> None:
+    optimizer = Adam(parameters())
+    optimizer.load_state_dict({**optimizer.state_dict(), "steps": 3.0, "lr": 1})
+    assert (optimizer.steps, optimizer.lr) == (3, 1.0)
+    assert type(optimizer.steps) is int
+    assert type(optimizer.lr) is float
+
+
 def test_the_state_of_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="this state does not fit Adam"):
         Adam(parameters()).load_state_dict(SGD(parameters(), momentum=0.9).state_dict())

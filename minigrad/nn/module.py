@@ -61,7 +61,8 @@ class Module(Whole):
 
     def load(self, path: str | Path) -> None:
         """Take over the state that `save` wrote; see `load_state_dict`."""
-        self.load_state_dict(load_arrays(path))
+        shapes = {name: array.shape for name, array in self.state_dict().items()}
+        self.load_state_dict(load_arrays(path, lambda found: state.fitting_arrays(self, shapes, found, True)))
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:

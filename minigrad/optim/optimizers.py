@@ -195,7 +195,11 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of the same kind of optimizer over the same parameters, or raise and change nothing."""
         arrays = fitting_arrays(self, {name: np.shape(value) for name, value in self.state_dict().items()}, state, True)
-        self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
+        lr, steps = arrays["lr"].item(), arrays["steps"].item()
+        at_least_zero(lr=lr, steps=steps)
+        if steps != int(steps):
+            raise ValueError(f"steps={steps}: it must be a whole number")
+        self.lr, self.steps = lr, int(steps)
         for name, part in self._remembered().items():
             part[...] = arrays[name]
 

@@ -3,7 +3,6 @@
 A callback is any function of the Training; its methods `start` and `finish`, if any, are called at both ends of it.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import Array
-from minigrad.files import load_arrays, save_arrays
+from minigrad.files import generator_text, load_arrays, save_arrays, set_generator
 from minigrad.nn.state import load_state_dict, state_dict
 from minigrad.optim.checks import at_least_one
 from minigrad.training.history import Training
@@ -52,6 +51,7 @@ class EarlyStopping:
             raise ValueError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(training.history)}")
         self.best, self.waited = math.inf, 0
         self.weights: dict[str, Array] = {}
+        self.forms = _forms(state_dict(training.trained()))
 
     def __call__(self, training: Training) -> None:
         number = training.history[self.monitor][-1] * (1 if self.mode == "min" else -1)
@@ -70,8 +70,27 @@ class EarlyStopping:
         return {"best": self.best, "waited": self.waited, **{f"weights/{k}": v for k, v in self.weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.waited = float(state["best"]), int(state["waited"])
-        self.weights = _below("weights/", state)
+        """Take over what `state_dict` gave, or raise and change nothing."""
+        best, waited, weights = _number(state, "best", "f"), _number(state, "waited", "i"), _below("weights/", state)
+        if math.isnan(best) or waited < 0:
+            raise ValueError(f"EarlyStopping cannot have waited {waited} epochs since its best, {best}")
+        misfits = dict(_forms(weights).items() ^ self.forms.items()) if weights else ()
+        if misfits:
+            raise ValueError(f"the best weights are not of this model, by their shapes: {', '.join(sorted(misfits))}")
+        self.best, self.waited, self.weights = best, waited, weights
+
+
+def _forms(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes and kinds of arrays by name."""
+    return {name: (np.shape(array), np.asarray(array).dtype.kind) for name, array in arrays.items()}
+
+
+def _number(arrays: Mapping[str, Any], name: str, kind: str) -> Any:
+    """A number of a state, which is of a kind: b for True or False, i for an integer, f for any."""
+    array = np.asarray(arrays[name])
+    if array.shape or array.dtype.kind != kind:
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, and wanted is one number of kind {kind!r}")
+    return array.item()
 
 
 class Checkpoint:
@@ -93,11 +112,13 @@ class Checkpoint:
 
     def start(self, training: Training) -> None:
         if self.path.exists():
-            before = _snapshot(training)
+            before, size = _snapshot(training), self.path.stat().st_size
             try:
-                _restore(training, load_arrays(self.path))
-            except Exception as error:  # of any kind, as the file may hold anything
+                _restore(training, load_arrays(self.path, lambda found: _wanted(found, before, training, size)))
+            except BaseException as error:  # of any kind, as the file may hold anything
                 _restore(training, before)
+                if not isinstance(error, Exception):
+                    raise
                 name = f"{self.path} is not a checkpoint of this training (remove it, or name another file)"
                 raise ValueError(f"{name}: {error}") from error
 
@@ -110,8 +131,23 @@ def _snapshot(training: Training) -> dict[str, Any]:
     for prefix, part in _stateful(training).items():
         arrays |= {prefix + name: value for name, value in part.state_dict().items()}
     for name, generator in _generators(training).items():
-        arrays[name] = json.dumps(generator.bit_generator.state, default=lambda array: array.tolist())
+        arrays[name] = generator_text(generator)
     return {name: np.asarray(value) for name, value in arrays.items()}
+
+
+def _wanted(found: Mapping[str, Array], before: Mapping[str, Array], training: Training, size: int) -> list[str]:
+    """The names of what is to be read of the arrays that a file of some size announces, or ValueError."""
+    loose = ("tensors/", "optimizer/", "callbacks/")  # what has them checks their names
+    missing = [name for name in before if name not in found and not name.startswith(loose)]
+    unexpected = [name for name in found if name not in before and not name.startswith(loose)]
+    if missing or unexpected:
+        raise ValueError(
+            f"missing: {', '.join(missing) or 'nothing'}; unexpected: {', '.join(unexpected) or 'nothing'}"
+        )
+    if sum(array.nbytes for array in found.values()) > size:  # a checkpoint is written as it is
+        raise ValueError(f"it unpacks to more than its {size:,} bytes")
+    ours = tuple(_stateful(training))
+    return [name for name in found if not name.startswith("callbacks/") or name.startswith(ours)]
 
 
 def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
@@ -119,8 +155,8 @@ def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
     for prefix, part in _stateful(training).items():
         part.load_state_dict(_below(prefix, arrays))
     for name, generator in _generators(training).items():
-        generator.bit_generator.state = json.loads(str(arrays[name]))
-    training.epoch, training.stopped = int(arrays["epoch"]), bool(arrays["stopped"])
+        set_generator(generator, str(arrays[name]))
+    training.epoch, training.stopped = _number(arrays, "epoch", "i"), _number(arrays, "stopped", "b")
     history = {name: [float(number) for number in numbers] for name, numbers in _below("history/", arrays).items()}
     for name in training.history:
         if len(history.get(name, ())) != training.epoch:

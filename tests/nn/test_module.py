@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import tracemalloc
 import weakref
 import zipfile
 from collections.abc import Callable
@@ -164,6 +165,22 @@ def test_hostile_files_give_one_clear_error(tmp_path: Path, write: Callable[[Pat
     assert not trace.exists()
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("name", ["more", "0.weight"])
+def test_what_does_not_fit_is_refused_before_it_is_unpacked(name: str, tmp_path: Path) -> None:
+    path, model = tmp_path / "model.npz", network()
+    before = model.state_dict()
+    np.savez_compressed(path, **(before | {name: np.zeros((16, 2**17))}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"this state does not fit Sequential:\n  (unexpected|misshapen): {name}"):
+            model.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+    for key, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
 
 
 # ------------------------------------------------------------------------------------------------------ copies, calls
