@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad import tables as tables  # fills those of the engine
 from minigrad.debug import debug
-from minigrad.engine import Tensor, no_grad, primitive, vjps
+from minigrad.engine import Tensor, no_grad, vjps
 from minigrad.sample import sample
+from minigrad.tables.primitive import primitive
 from minigrad.tables.rules import put, put_add
 from minigrad.transforms import checkpoint, elementwise_grad, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 

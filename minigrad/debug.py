@@ -8,15 +8,22 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from minigrad.engine import (  # isort: skip
-    Array, Call, Function, Masks, Mode, Node, Tensor, array_of, arrays_in, call_other, composites, given_or_one,
-    history, mapped, may_choose, mode, name_of, on, outside, users_line, walk,
+    Array, Call, Function, Masks, Mode, Node, Tensor, array_of, arrays_in, by_hand, call_other, composites,
+    given_or_one, history, mapped, may_choose, mode, name_of, on, outside, users_line, walk,
 )  # fmt: skip
 from minigrad.trees import leaves
 
 Index: TypeAlias = tuple[int, ...]
 
 
-def debug(function: Function | None = None) -> Any:
+class Remembered(tuple[Any, ...]):
+    """The arguments of a call that was watched, what all its arrays were like, and the line of the caller."""
+
+    prints: list[int]
+    line: str
+
+
+class Debug(Mode):
     """Find mistakes, in a `with` block or, as a decorator, in a function; for this thread and async task only.
 
     Each is an error that names the operation and the line of your code that called it:
@@ -36,19 +43,6 @@ def debug(function: Function | None = None) -> Any:
     Traceback (most recent call last):
     FloatingPointError: the rule of np.sqrt(float64[2]) for its argument 0 made the first inf, at index (0,), ...
     """
-    block = on(Debug())
-    return block if function is None else block(function)
-
-
-class Remembered(tuple[Any, ...]):
-    """The arguments of a call that was watched, what all its arrays were like, and the line of the caller."""
-
-    prints: list[int]
-    line: str
-
-
-class Debug(Mode):
-    """Judges the answers of calls, and what rules give in walks back."""
 
     def call(self, go_on: Function, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Judge the answer of a call, and remember the call if the graph does."""
@@ -80,6 +74,10 @@ class Debug(Mode):
             if error := rules.wrong.get(target) or rules.overflowed(target, g):
                 raise error
         return answers
+
+
+debug = by_hand(on(Debug()))
+debug.__doc__ = Debug.__doc__
 
 
 class Judged:

@@ -294,7 +294,7 @@ def test_the_engine_is_small() -> None:
 
 
 def test_the_package_is_small() -> None:
-    assert lines(SOURCES) <= 10_200
+    assert lines(SOURCES) <= 15_000
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=shown)

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import copy
 import gc
+import math
 import operator
 import pickle
+import sys
 import threading
 import tracemalloc
+import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -119,7 +122,9 @@ messages = [  # what, how, the error, words of the message
     ("np.array of two, 0-d", lambda: np.array([leaf(1.0), leaf(2.0)]), TypeError, ["np.stack"]),
     ("np.asarray, dtype", lambda: np.asarray([leaf(1.0)], dtype=float), TypeError, ["np.stack"]),
     ("array.dot", lambda: ones(3).dot(leaf()), TypeError, ["array @ t"]),
-    ("array[:] = t", assigned_to_an_array, TypeError, ["lose its history"]),
+    ("array[:] = t", assigned_to_an_array, TypeError, ["lose its history", "minigrad.put(z, i, t) for z[i] = t"]),
+    ("math.exp", lambda: math.exp(leaf(1.0)), TypeError, ["a float", "np.exp(t) for math.exp(t)"]),
+    ("masked - t", lambda: np.ma.ones(3) - leaf(), TypeError, ["masked.filled(value) for a masked array"]),
     ("t[0] = 1", assigned_in_place, TypeError,
      ["in place", "minigrad.put(t, index, value)", "np.where(condition, value, t)"]),
     ("array += t", added_to_an_array, TypeError, ["np.add", "out=", "a = a + t"]),
@@ -140,7 +145,7 @@ messages = [  # what, how, the error, words of the message
     ("requires_grad of a result", requires_grad_of_a_result, RuntimeError, ["np.multiply", "detach()"]),
     ("data, shape", data_of_another_shape, ValueError, ["(4,)", "(3,)"]),
     ("grad, shape", grad_of_another_shape, ValueError, ["(4,)", "(3,)"]),
-    ("copying a result", lambda: copy.deepcopy(leaf() * 2), TypeError, ["leaf", "t.detach()"]),
+    ("copying a result", lambda: copy.deepcopy(leaf() * 2), TypeError, ["leaf", "plt.plot", "t.detach()"]),
     ("iteration over 0-d", lambda: list(leaf(1.0)), TypeError, ["0-d"]),
     ("len of 0-d", lambda: len(leaf(1.0)), TypeError, ["unsized"]),
     ("no_grad of a generator", lambda: mg.no_grad(generator), TypeError,
@@ -150,6 +155,28 @@ messages = [  # what, how, the error, words of the message
     ("primitive, no rule", lambda: mg.primitive()(np.sin), TypeError, ["one rule for each", "@primitive(lambda g"]),
     ("primitive, not a rule", lambda: mg.primitive(3), TypeError, ["(g, ans, *args)", "None", "3"]),
 ]  # fmt: skip
+
+
+def test_functions_have_the_names_that_their_users_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [*map(name_of, (np.sin, np.add.reduce, np.linalg.solve, np.fft.fft))] == [
+        "np.sin", "np.add.reduce", "np.linalg.solve", "np.fft.fft"]  # fmt: skip
+    ours, library = np.frompyfunc(max, 2, 1), types.ModuleType("library.special")
+    monkeypatch.setitem(sys.modules, "missing", None)
+    assert name_of(ours) == "max (vectorized)"
+    monkeypatch.setitem(sys.modules, "mine", types.ModuleType("mine"))
+    setattr(sys.modules["mine"], ours.__name__, ours)
+    assert name_of(ours) == "mine.max (vectorized)"
+    setattr(library, ours.__name__, ours)
+    names = ["library.special._core", "library.special", "library.special.more", "other._private", "__main__", "mine"]
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, library)
+    assert name_of(ours) == "library.special.max (vectorized)"
+    with pytest.raises(NotImplementedError, match=r"library\.special\.max .* has no derivative in minigrad yet"):
+        ours(leaf(), 1.0)
+    assert name_of(ours.reduce) == "library.special.max (vectorized).reduce"
+    special = pytest.importorskip("scipy.special")
+    with pytest.raises(NotImplementedError, match=r"^scipy\.special\.erf has no .*primitive\(.*\)\(scipy\.special"):
+        special.erf(leaf())
 
 
 @pytest.mark.parametrize(("act", "kind", "words"), [pytest.param(*row[1:], id=row[0]) for row in messages])
@@ -861,7 +888,7 @@ def test_rules_of_the_wrong_kind() -> None:
     with pytest.raises(TypeError, match=r"\(g, ans, x, \.\.\.\), and this one takes \(g, x\)"):
         mg.primitive(lambda g, x: g)
     rotated = mg.primitive(lambda g, ans, x: g * 1j)(lambda x: x * 2)
-    with pytest.raises(TypeError, match="rule 0 of <lambda> returned complex numbers, and gradients are real"):
+    with pytest.raises(TypeError, match="rule 0 of <lambda> returned complex128, and gradients are real"):
         rotated(mg.Tensor(1.0, requires_grad=True)).backward()
     nothing = mg.primitive(lambda g, ans, x: g)(lambda x: None)
     with pytest.raises(TypeError, match="gave an answer of dtype object"):

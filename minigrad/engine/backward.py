@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.engine.messages import changed, freed, said
-from minigrad.engine.node import Args, Kwargs, Node, as_array, time_of, vjps
+from minigrad.engine.messages import as_array, changed, freed, said
+from minigrad.engine.node import Args, Kwargs, Node, time_of, vjps
 from minigrad.engine.switch import quietly, set_recording
 
 
@@ -131,8 +131,8 @@ def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
     This happens here alone. An axis is summed away only where the answer has it, too: else the rule is wrong.
     """
     g, shape, dtype, full = as_array(g), argument._array.shape, argument._array.dtype, answer._array.shape
-    if g.dtype.kind in "cO":  # complex, or None
-        came = "None" if g.dtype == object else "complex numbers"
+    if g.dtype.kind not in "biuf":
+        came = g.item() if g.dtype == object and not g.ndim else g.dtype
         raise TypeError(said("no real gradient", answer.function, position=position, came=came))
     if g.shape == full != shape == full[1:]:  # (n, k) for (k,), as for every bias
         g = total(g, (0,))

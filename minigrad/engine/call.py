@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad.engine.messages import explained, name_of, said
+from minigrad.engine.messages import as_array, explained, name_of, said
 from minigrad.engine.switch import any_mode, ever_switched, is_recording, mode
 
 from minigrad.engine.node import (  # isort: skip
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from minigrad.engine.tensor import Tensor
 
 _new = object.__new__
+NUMBERS = "biufc"  # the kinds of dtypes that a Tensor may have
 
 
 def call(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Tensor:
@@ -37,7 +38,9 @@ def call(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Tensor:
     except (TypeError, ValueError, IndexError) as error:
         raise explained(error, function, args) from error
     result: Any = _new(Node.kind)
-    result._array = answer = answer if type(answer) is np.ndarray else np.asarray(answer)
+    if type(answer) is not np.ndarray:
+        answer = np.asarray(answer) if isinstance(answer, np.generic) else as_array(answer)
+    result._array = answer
     result._grad, result._retains, result._time = None, False, now()
     if tracked and answer.dtype.kind not in "biu" and (ever_switched() is None or is_recording()):
         if answer.dtype.kind != "f":
@@ -45,6 +48,8 @@ def call(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Tensor:
         result.function, result.args, result.kwargs = function, args, kwargs
         result._requires_grad, result.tracked, result._values = True, tracked, values
     else:
+        if answer.dtype.kind not in NUMBERS:
+            raise TypeError(said("no numbers", dtype=answer.dtype))
         result.function, result.kwargs = None, NO_KWARGS
         result.args = () if answer.base is None else owners(args, answer)
         result._requires_grad, result.tracked, result._values = False, (), ()
@@ -106,7 +111,7 @@ def _checked(function: Function, args: Args, kwargs: Kwargs) -> tuple[Args, Kwar
     """The arguments of a call in the form that rules expect, with Tensors by position alone."""
     if kwargs.get("out") is not None:
         raise TypeError(said("out", function))
-    if isinstance(kwargs.get("where"), Node):
+    if isinstance(kwargs.get("where"), (Node, np.ma.MaskedArray)):
         kwargs = {**kwargs, "where": numbers_of(kwargs["where"])}
     if isinstance(kwargs.get("initial"), Node) and function in vjps:
         raise TypeError(said("initial", function))
@@ -134,5 +139,5 @@ constants.add(unrecorded)
 def numbers_of(x: Any) -> Any:
     """What NumPy takes `x` for, without the history of a Tensor: an array, unless a mode gives something else."""
     if not isinstance(x, Node):
-        return np.asarray(x)
+        return as_array(x)
     return call_other(unrecorded, (x,)) if any_mode() else x._array

@@ -1,4 +1,4 @@
-"""What the engine says when something is wrong: what came, what was wanted, and what to do about it."""
+"""What the engine refuses, and what it says: what came, what was wanted, and what to do about it."""
 
 from __future__ import annotations
 
@@ -33,16 +33,22 @@ TEXTS = {
     "that of x. For its values alone, pass t.detach().data.",
     "masked": "a masked array cannot meet a Tensor, which has no mask: fill it with masked.filled(value), and choose "
     "elements with np.where(mask, a, b) or a sum with where=.",
+    "matrix": "np.matrix multiplies unlike other arrays, and unlike Tensors: make it one of them by np.asarray(m), and "
+    "write m @ t for a product of matrices.",
     "no numbers": "a Tensor holds numbers, and this is {dtype}: convert it, as with np.asarray(values, dtype=float).",
     "not floating": "only floating tensors can require a gradient, and this one is {dtype}: convert it first, for "
     "instance with Tensor(np.asarray(values, dtype=float), requires_grad=True).",
     "no leaf": "the result of {name} cannot {what}, only leaves (inputs, parameters) can: make a Tensor, or detach().",
-    "other shape": "{what} of shape {came} does not fit a tensor of shape {shape}: reshape it, or make a new Tensor.",
+    "other form": "{what} of {came} does not fit a tensor of {form}: reshape or convert it, or make a new Tensor.",
     "in place": "a Tensor cannot be changed in place, since the graph still needs its numbers. Make a new one: t = "
     "minigrad.put(t, index, value), or np.where(condition, value, t).",
     "truth": "a tensor of shape {shape} is not true or false: say np.any(t), np.all(t), or np.where(condition, a, b).",
     "history": "turning a Tensor that requires a gradient into {what} would lose its history in silence: write "
-    "t.detach() or t.item() where it may. To keep it: np.stack for several tensors, array @ t for array.dot(t).",
+    "t.detach() or t.item() where it may. To keep it: np.stack for several tensors, array @ t for array.dot(t), "
+    "np.exp(t) for math.exp(t), z = minigrad.put(z, i, t) for z[i] = t, masked.filled(value) for a masked array.",
+    "copied": "only leaf tensors can be copied (plt.plot does) or pickled, without their history: use t.detach().",
+    "flag": "requires_grad is True or False, and not {came!r}: for another dtype, write Tensor(np.asarray(values, "
+    "dtype)).",
     "no gradient": "{what}() of a tensor that requires no gradient: nothing it was made of requires one, or it was "
     "made inside no_grad() or detached. Give the inputs requires_grad=True.",
     "no number": "backward() starts at a single number, and this tensor has shape {shape}: reduce it first (loss = "
@@ -57,8 +63,6 @@ TEXTS = {
     "no real gradient": "rule {position} of {name} returned {came}, and gradients are real (None as a rule is zero).",
     "generator": "{name} is a generator function: between two yields, what is switched for it would stay switched for "
     "its caller. Write a `with` block inside it that ends before the next yield.",
-    "no arguments": "a rule is called with the gradient of the answer, the answer and all arguments, (g, ans, x, ...), "
-    "and this one takes {takes}",
 }
 
 
@@ -76,12 +80,36 @@ def explained(error: Exception, function: Function, args: Args) -> Exception:
     return kind(f"{name_of(function)}({', '.join(given)}): {error}.{key and ' ' + TEXTS[key]}")
 
 
+def refuse(kind: type) -> Any:
+    """Raise for types of arrays that would lose in silence what they mean: masks, and products by `*`."""
+    if issubclass(kind, np.ndarray) and issubclass(kind, (np.ma.MaskedArray, np.matrix)):
+        raise TypeError(TEXTS["masked" if issubclass(kind, np.ma.MaskedArray) else "matrix"])
+
+
+def as_array(x: Any) -> Any:
+    """A Tensor as it is, and all else as an array; refused is what would lose in silence what it means."""
+    if type(x) is np.ndarray or isinstance(x, Node):
+        return x
+    refuse(type(x))
+    if isinstance(x, (list, tuple)):
+        any(map(refuse, {*map(type, x)}))
+    return np.asarray(x)
+
+
 def name_of(function: Any) -> str:
     """The name by which a reader knows a function: `np.sin`, `np.add.reduce`, `getitem`."""
     if isinstance(owner := getattr(function, "__self__", None), np.ufunc):
-        return f"np.{owner.__name__}.{function.__name__}"
+        return f"{name_of(owner)}.{function.__name__}"
     name, module = getattr(function, "__name__", None) or repr(function), getattr(function, "__module__", None) or ""
-    module = "numpy" if isinstance(function, np.ufunc) else module
+    if isinstance(function, np.ufunc):  # they do not all tell where they are from, so see who has them
+        if getattr(np, name, None) is function:
+            return f"np.{name}"
+        there = [place for place, its in [*sys.modules.items()] if getattr(its, "__dict__", {}).get(name) is function]
+        homes = [
+            place.partition("._")[0] for place in there if "._" in place
+        ]  # of scipy.special._ufuncs: scipy.special
+        homes = [place for place in homes if place in there] or [place for place in there if "._" not in f".{place}"]
+        return f"{min(homes, key=len)}.{name}" if homes else name
     return f"np{module[5:]}.{name}" if module.partition(".")[0] == "numpy" else name
 
 

@@ -51,9 +51,15 @@ class Lookup:
 
 
 class Switch:
-    """Gives a variable a value in a `with` block or a decorated function.
+    """Gives a variable a value in a `with` block or a decorated function; for this thread and async task only.
 
     It remembers nothing itself, so one switch serves many blocks: one after the other, nested, and in many threads.
+    `no_grad` is one, which stops recording:
+
+    >>> from minigrad import Tensor
+    >>> with no_grad():
+    ...     (Tensor(1.0, requires_grad=True) * 2).requires_grad
+    False
     """
 
     def __init__(self, variable: ContextVar[Setting | None], value: Any) -> None:
@@ -73,13 +79,19 @@ class Switch:
 
     def _end_by_hand(self, *error: object) -> None:
         found: Any = setting(self.variable)
+        if found is None or isinstance(found.lock, weakref.ref):
+            raise RuntimeError(
+                "__exit__() ends what __enter__() began, and the innermost block here is of another kind"
+            )
         found.lock().release()
         self.variable.set(found.outer)
 
     __enter__ = Lookup(_begin, lambda switch: switch._begin(lambda lock: lambda: lock)())
     __exit__ = Lookup(_end, _end_by_hand)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Callable[..., Any] | None = None) -> Any:
+        if function is None:
+            return self
         if not callable(function):
             raise TypeError(f"what is decorated is a function, not {function!r}: for a few lines, write a `with` block")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -96,6 +108,13 @@ class Switch:
         return functools.wraps(function)(async_wrapper if inspect.iscoroutinefunction(function) else wrapper)
 
 
+def by_hand(switch: Switch) -> Switch:
+    """The same switch, whose `__enter__` and `__exit__` may be called without a `with` statement, too."""
+    # `with` looks them up in the class, and passes over what the object itself has.
+    vars(switch).update({name: functools.partial(getattr(Switch, name), switch) for name in ("__enter__", "__exit__")})
+    return switch
+
+
 def having(variable: ContextVar[Any], value: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function in a copy of the context, where a variable has a value: what is set there ends with it."""
     context = copy_context()
@@ -107,25 +126,12 @@ _recording: ContextVar[Setting | None] = ContextVar("recording", default=None)
 _inside: ContextVar[Setting | None] = ContextVar("inside", default=None)
 _modes: ContextVar[Setting | None] = ContextVar("modes", default=None)
 
-recording = functools.partial(Switch, _recording)  # of True or False
+recording: Callable[[bool], Switch] = {on: Switch(_recording, on) for on in (False, True)}.__getitem__
+no_grad = by_hand(recording(False))
 ever_switched = _recording.get  # None where it surely was not, which is quick to ask
 _OFF = Setting(False, lambda: SimpleNamespace(locked=lambda: True), None)  # which never ends
 is_recording: Callable[[], bool] = lambda: (found := setting(_recording)) is None or found.value
 set_recording: Callable[[bool], Any] = lambda on: _recording.set(None if on else _OFF)  # to the end of the context
-
-
-def no_grad(function: Callable[..., Any] | None = None) -> Any:
-    """Stop recording, in a `with` block or, as a decorator, in a function; for this thread and async task only.
-
-    >>> from minigrad import Tensor
-    >>> x = Tensor([1.0, 2.0], requires_grad=True)
-    >>> with no_grad():
-    ...     y = x * 2
-    >>> y.requires_grad
-    False
-    """
-    return recording(False) if function is None else recording(False)(function)
-
 
 differentiating = Switch(_inside, True)  # a function, in which transforms give Tensors
 is_inside: Callable[[], bool] = lambda: setting(_inside) is not None

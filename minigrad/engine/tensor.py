@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from minigrad.engine.branches import backpropagate
-from minigrad.engine.call import answered, apply, call, numbers_of, owners
-from minigrad.engine.messages import name_of, said
-from minigrad.engine.node import NO_KWARGS, Args, Array, Function, Kwargs, Node, array_of, arrays_in, grad_of, now
+from minigrad.engine.call import NUMBERS, answered, apply, call, call_other, numbers_of, owners
+from minigrad.engine.messages import as_array, name_of, refuse, said
 from minigrad.engine.switch import any_mode, is_recording, through
+
+from minigrad.engine.node import (  # isort: skip
+    NO_KWARGS, Args, Array, Function, Kwargs, Node, array_of, arrays_in, constants, grad_of, has_node, mapped, now,
+)  # fmt: skip
 
 
 def set_data(leaf: Tensor, value: ArrayLike) -> None:
     if leaf.function is not None:
         raise RuntimeError(said("no leaf", leaf.function, what="be given other data"))
-    leaf._array, leaf._time = _fitting("data", np.asarray(value, leaf.dtype), leaf), now()
+    leaf._array, leaf._time = _fitting("data", value, leaf), now()
 
 
 def set_numbers(leaf: Tensor, value: Any) -> None:
@@ -30,7 +33,7 @@ def set_numbers(leaf: Tensor, value: Any) -> None:
 
 
 def set_grad(tensor: Tensor, value: ArrayLike | None) -> None:
-    tensor._grad = None if value is None else _fitting("a gradient", np.asarray(value, tensor.dtype), tensor)
+    tensor._grad = None if value is None else _fitting("a gradient", value, tensor)
 
 
 def set_grads(tensors: Iterable[Tensor], gradients: Iterable[Array]) -> None:
@@ -50,15 +53,19 @@ def deposit(gradients: Mapping[Node, Array]) -> None:
 
 
 def set_requires_grad(leaf: Tensor, on: bool) -> None:
+    if on not in (True, False):
+        raise TypeError(said("flag", came=on))
     if on and leaf._array.dtype.kind != "f":
         raise TypeError(said("not floating", dtype=leaf.dtype))
-    leaf._requires_grad = on
+    leaf._requires_grad = bool(on)
 
 
-def _fitting(what: str, array: Array, tensor: Tensor) -> Array:
-    if array.shape != tensor.shape:
-        raise ValueError(said("other shape", what=what, came=array.shape, shape=tensor.shape))
-    return array
+def _fitting(what: str, value: Any, tensor: Tensor) -> Array:
+    array, own = np.asarray(as_array(value)), tensor._array
+    if array.shape != own.shape or _RANKS.get(array.dtype.kind, 4) > _RANKS[own.dtype.kind]:
+        came, form = (f"shape {x.shape} and dtype {x.dtype}" for x in (array, own))
+        raise ValueError(said("other form", what=what, came=came, form=form))
+    return array if array.dtype == own.dtype else array.astype(own.dtype)
 
 
 def touch(leaves: Iterable[Tensor]) -> None:
@@ -83,8 +90,7 @@ def _looking(name: str) -> Callable[..., Any]:
 
 def _is_foreign(kind: type) -> bool:
     """Whether a type decides itself what NumPy's functions and operators make of it."""
-    if issubclass(kind, np.ma.MaskedArray):
-        raise TypeError(said("masked"))
+    refuse(kind)
     ours = issubclass(kind, (np.ndarray, np.generic, Node)) or _is_of_pandas(kind)
     return not ours and (hasattr(kind, "__array_ufunc__") or hasattr(kind, "__torch_function__"))
 
@@ -92,7 +98,7 @@ def _is_foreign(kind: type) -> bool:
 def _operand(other: Any) -> Any:
     """What an operator takes the other side for; NotImplemented where that shall decide."""
     if isinstance(other, (list, tuple)) or _is_of_pandas(type(other)):
-        return np.asarray(other)
+        return as_array(other)
     return NotImplemented if _is_foreign(type(other)) else other
 
 
@@ -140,12 +146,12 @@ class Tensor(Node):
     __slots__ = ()
 
     def __init__(self, data: ArrayLike | Tensor, requires_grad: bool = False) -> None:
-        self._array = np.asarray(data)
-        if self._array.dtype.kind not in "biufc":
+        self._array = np.asarray(as_array(data))
+        if self._array.dtype.kind not in NUMBERS:
             raise TypeError(said("no numbers", dtype=self._array.dtype))
         self._grad, self._retains, self._time = None, False, now()
         self.function, self.args, self.kwargs, self.tracked, self._values = None, (), NO_KWARGS, (), ()
-        set_requires_grad(self, bool(requires_grad))
+        set_requires_grad(self, requires_grad)
 
     @property
     def data(self) -> Array:
@@ -174,8 +180,8 @@ class Tensor(Node):
     def requires_grad(self, on: bool) -> None:
         if self.function is not None:
             raise RuntimeError(said("no leaf", self.function, what="be frozen or thawed, since its arguments decide"))
-        if bool(on) != self._requires_grad:
-            through("write", set_requires_grad, self, bool(on))
+        if on is not self._requires_grad:
+            through("write", set_requires_grad, self, on)
 
     # These are called everywhere: attrgetters are fast, and the annotations are what a type checker sees.
     shape: tuple[int, ...] = property(attrgetter("_array.shape"))  # type: ignore[assignment]
@@ -205,7 +211,7 @@ class Tensor(Node):
         if gradient is None and self._array.size != 1:
             raise ValueError(said("no number", shape=self.shape))
         if gradient is not None:
-            gradient = _fitting("a gradient", np.asarray(gradient, self.dtype), self)
+            gradient = _fitting("a gradient", gradient, self)
         through("write", deposit, backpropagate(self, gradient, free=not retain_graph))
 
     def retain_grad(self) -> None:
@@ -255,8 +261,8 @@ class Tensor(Node):
 
     def __reduce__(self) -> Any:
         if self.function is not None:
-            raise TypeError("only leaf tensors can be copied or pickled, without their history: use t.detach()")
-        return Tensor, (look(self), self._requires_grad)
+            raise TypeError(said("copied"))
+        return Tensor, (look(self), self._requires_grad), (None, {"_grad": self.grad})
 
     def __bool__(self) -> bool:
         if self._array.size != 1:
@@ -279,7 +285,7 @@ class Tensor(Node):
 
     def __getitem__(self, index: Any) -> Tensor:
         if type(index) not in _INDICES:
-            index = arrays_in(index, numbers_of)
+            index = mapped(_index, index)
         return call(getitem, (self, index))
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
@@ -302,8 +308,8 @@ class Tensor(Node):
             return call(_POWERS[other], (self,))
         return self._power(other)
 
-    __iadd__, __isub__, __imul__ = _in_place(__add__), _in_place(__sub__), _in_place(__mul__)
-    __itruediv__, __ipow__ = _in_place(__truediv__), _in_place(__pow__)
+    __iadd__, __isub__, __imul__, __itruediv__ = map(_in_place, (__add__, __sub__, __mul__, __truediv__))
+    __ifloordiv__, __imod__, __imatmul__, __ipow__ = map(_in_place, (__floordiv__, __mod__, __matmul__, __pow__))
     __divmod__ = lambda self, other: (self // other, self % other)
     __rdivmod__ = lambda self, other: (other // self, other % self)
     __and__ = __rand__ = _method(np.bitwise_and)
@@ -337,7 +343,21 @@ Node.kind = Tensor
 _PLAIN = {Tensor, np.ndarray, float, int, bool, np.float64, np.float32}  # operands and indices that need no look
 _POWERS: Mapping[Any, Function] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}  # as ndarray.__pow__ does
 _INDICES = {int, slice, type(None), type(...)}
+_index: Function = lambda x: numbers_of(x) if isinstance(x, Node) else refuse(type(x)) or x
+_RANKS = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}  # of the kinds of dtypes: what is of a higher one loses something
 _is_of_pandas = lambda kind: kind.__module__.partition(".")[0] == "pandas"
 look: Function = lambda tensor: tensor._array if any_mode() is None else through("look", array_of, tensor)
 looked_at = functools.partial(arrays_in, of=look)
 as_tensor: Callable[[Any], Tensor] = lambda x: x if isinstance(x, Tensor) else Tensor(x)
+
+
+def constant(function: Function) -> Function:
+    """Let an array function that has no derivative take Tensors, and give arrays for them."""
+    constants.add(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = has_node((*args, *kwargs.values()))
+        return call_other(function, args, kwargs) if given else function(*args, **kwargs)
+
+    return wrapper

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
-from minigrad.engine import Choice, Node, Product, Selection, constant, primitive, unbroadcast, vjps
+from minigrad.engine import Choice, Node, Product, Selection, constant, unbroadcast, vjps
+from minigrad.tables.primitive import primitive
 
 zero = None
 LN2, LN10 = math.log(2), math.log(10)

@@ -1,7 +1,10 @@
 """What users may rely on: whose memory moves, who decides about other types, what rules may return, and sums."""
 
 import contextlib
+import copy
 import operator
+import pickle
+import warnings
 from collections.abc import Callable
 from operator import getitem
 from typing import Any
@@ -54,10 +57,11 @@ def test_retain_grad_of_the_root_and_of_what_is_used_twice() -> None:
 # --------------------------------------------------------------------------------------------------------- in place
 
 IN_PLACE = [operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow]
+MORE_IN_PLACE = [*IN_PLACE, operator.ifloordiv, operator.imod]
 name_of = lambda function: function.__name__
 
 
-@pytest.mark.parametrize("act", IN_PLACE, ids=name_of)
+@pytest.mark.parametrize("act", MORE_IN_PLACE, ids=name_of)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("other", [2, 1.5, np.array([0.5, 1, 2]), mg.Tensor([1.0, 2, 3]), [1.0, 2.0, 3.0]], ids=str)
 def test_in_place_operators_move_a_leaf_while_nothing_is_recorded(act: Any, dtype: Any, other: Any) -> None:
@@ -75,7 +79,16 @@ def test_in_place_operators_move_a_leaf_while_nothing_is_recorded(act: Any, dtyp
     np.testing.assert_array_equal(x.grad, np.ones(3))
 
 
-@pytest.mark.parametrize("act", IN_PLACE, ids=name_of)
+def test_a_product_of_matrices_moves_a_leaf_in_place() -> None:
+    x, turn = leaf([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    y = x
+    with mg.no_grad():
+        y @= turn
+    assert y is x
+    np.testing.assert_array_equal(x.data, [[2, 1], [4, 3]])
+
+
+@pytest.mark.parametrize("act", MORE_IN_PLACE, ids=name_of)
 def test_elsewhere_in_place_operators_bind_a_new_tensor(act: Any) -> None:
     for x, block in (
         (leaf(), contextlib.nullcontext()),
@@ -260,6 +273,92 @@ def test_a_second_backward_says_what_to_do() -> None:
     np.testing.assert_array_equal(x.grad, before)
 
 
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), lambda x: copy.deepcopy([x, x])[1]],
+    ids=["copy", "deepcopy", "pickle", "deepcopy of a list"],
+)  # fmt: skip
+def test_copies_keep_the_gradient(copied: Any) -> None:
+    x = leaf()
+    assert copied(x).grad is None
+    np.sum(x * x).backward()
+    y = copied(x)
+    np.testing.assert_array_equal(y.grad, [2, 4, 6])
+    assert (y.requires_grad, y.grad.dtype) == (True, x.dtype)
+    np.sum(y * y).backward()
+    np.testing.assert_array_equal(y.grad, [4, 8, 12])
+    np.testing.assert_array_equal(x.grad, [2, 4, 6])
+    x.requires_grad = False
+    assert not copied(x).requires_grad
+
+
+# ------------------------------------------------------------------------------------------- numbers that do not fit
+
+UNFIT: dict[str, Any] = {
+    "None": [None, 1.0, 2.0],
+    "text": ["1", "2", "3"],
+    "dates": np.zeros(3, "M8[s]"),
+    "complex numbers": np.ones(3) * 1j,
+    "objects": np.array([1, 2, 3], object),
+    "records": np.zeros(3, [("x", float)]),
+}
+PUTS: dict[str, Callable[[mg.Tensor, Any], Any]] = {
+    "data": lambda x, value: setattr(x, "data", value),
+    "grad": lambda x, value: setattr(x, "grad", value),
+    "backward": lambda x, value: (x * 2).backward(value),
+}
+
+
+@pytest.mark.parametrize("put", PUTS)
+@pytest.mark.parametrize("value", UNFIT)
+def test_what_is_no_real_number_is_not_taken_for_one(put: str, value: str) -> None:
+    x = leaf()
+    with pytest.raises(ValueError, match=r"does not fit a tensor of shape \(3,\) and dtype float64"):
+        PUTS[put](x, UNFIT[value])
+    np.testing.assert_array_equal(x.data, [1, 2, 3])
+    assert x.grad is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "fits"),
+    [
+        (np.float32, np.array([1, 2]), True), (np.float64, np.array([True, False]), True),
+        (np.float16, np.array([1.5, 2.5]), True), (np.int64, np.array([True, False]), True),
+        (np.int8, [1, 2], True), (np.int64, [2.87, 1.0], False), (bool, [1, 0], False), (bool, [True, False], True),
+        (np.complex128, [1.5, 2.5], True), (np.int64, [1j, 2j], False),
+    ],
+)  # fmt: skip
+def test_assigned_numbers_lose_nothing_but_digits(dtype: Any, value: Any, fits: bool) -> None:
+    x = mg.Tensor(np.zeros(2, dtype))
+    if fits:
+        x.data = value
+        np.testing.assert_array_equal(x.data, value)
+    else:
+        with pytest.raises(ValueError, match="does not fit"):
+            x.data = value
+        np.testing.assert_array_equal(x.data, np.zeros(2))
+    assert x.data.dtype == dtype
+
+
+@pytest.mark.parametrize("on", [np.float32, "float32", "no", None, 2, 2.0, [True]], ids=repr)
+def test_requires_grad_is_true_or_false(on: Any) -> None:
+    with pytest.raises(TypeError, match=r"requires_grad is True or False.*np\.asarray\(values, dtype\)"):
+        mg.Tensor([1.0, 2.0], on)
+    x = mg.Tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match="requires_grad is True or False"):
+        x.requires_grad = on
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("on", [True, 1, np.True_])
+def test_requires_grad_may_come_from_numpy(on: Any) -> None:
+    x = mg.Tensor([1.0, 2.0], on)
+    assert x.requires_grad is True
+    x.requires_grad = not on
+    assert x.requires_grad is False
+    x.requires_grad = on
+    assert x.requires_grad is True
+
+
 # --------------------------------------------------------------------------------------------------------- primitives
 
 
@@ -311,7 +410,22 @@ WRONG_RULES: dict[str, tuple[Any, type[Exception], str]] = {
     "another length": (lambda g, ans, x: np.ones(4), ValueError, r"rule 0 of wrong returned .*\(4,\).*\(3,\)"),
     "a column": (lambda g, ans, x: g[:, None], ValueError, r"rule 0 of wrong returned .*\(3, 1\).*\(3,\)"),
     "complex numbers": (lambda g, ans, x: g * 1j, TypeError, "rule 0 of wrong returned complex"),
+    "a text": (lambda g, ans, x: "a", TypeError, "rule 0 of wrong returned <U1"),
+    "dates": (lambda g, ans, x: np.zeros(3, "M8[s]"), TypeError, "rule 0 of wrong returned datetime64"),
+    "records": (lambda g, ans, x: np.zeros(3, [("a", float)]), TypeError, "rule 0 of wrong returned"),
+    "a dict": (lambda g, ans, x: {"x": g}, TypeError, "rule 0 of wrong returned {'x'"),
+    "a generator": (lambda g, ans, x: (part for part in g), TypeError, "rule 0 of wrong returned <generator"),
+    "NotImplemented": (lambda g, ans, x: NotImplemented, TypeError, "rule 0 of wrong returned NotImplemented"),
+    "a masked array": (lambda g, ans, x: np.ma.ones(3), TypeError, "has no mask"),
+    "a matrix": (lambda g, ans, x: matrix(np.ones((1, 3))), TypeError, "np.matrix multiplies unlike"),
 }
+
+
+def matrix(x: Any) -> Any:
+    """A matrix of NumPy, which warns of itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asmatrix(x)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -330,6 +444,39 @@ def test_a_rule_that_returns_what_it_may_not(scratch_primitive: Any, name: str, 
     with pytest.raises(kind, match=words):
         mg.grad(lambda a: np.sum(f(a)))(x) if recorded else np.sum(f(x)).backward()
     assert x.grad is None
+
+
+WRONG_JOINTS: dict[str, Any] = {
+    "None": lambda g, ans, x, y: None,
+    "a number": lambda g, ans, x, y: 3.0,
+    "an array": lambda g, ans, x, y: np.ones((2, 3)),
+    "too few": lambda g, ans, x, y: [g * y],
+    "too many": lambda g, ans, x, y: (g * y, g * x, g),
+    "a generator": lambda g, ans, x, y: (part for part in (g * y, g * x)),
+    "a dict": lambda g, ans, x, y: {0: g * y, 1: g * x},
+    "a set": lambda g, ans, x, y: {1.0, 2.0},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_JOINTS)
+@pytest.mark.parametrize("value", [2.0, [1.0, 2.0, 3.0]], ids=["0-d", "1-d"])
+def test_a_joint_rule_that_returns_no_tuple_of_gradients(scratch_primitive: Any, name: str, value: Any) -> None:
+    f = scratch_primitive(joint=WRONG_JOINTS[name])(lambda x, y: x * y)
+    x, y = leaf(value), leaf(value)
+    for act in (lambda: np.sum(f(x, y)).backward(), lambda: mg.grad(lambda a: np.sum(f(a, a * 2)))(x.data)):
+        with pytest.raises(TypeError, match=r"joint rule of <lambda> returned .* it returns a tuple of 2"):
+            act()
+    with pytest.raises(TypeError, match=r"joint rule of <lambda> returned .* it returns a tuple of 2"):
+        f(x, y).backward(np.ones_like(x.data))  # a graph of one call, which is not walked
+    assert x.grad is y.grad is None
+
+
+@pytest.mark.parametrize("answer", [None, "a", {"x": 1.0}, np.zeros(2, "M8[s]")], ids=repr)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_a_primitive_that_returns_no_numbers(scratch_primitive: Any, answer: Any, requires_grad: bool) -> None:
+    f = scratch_primitive(lambda g, ans, x: g)(lambda x: answer)
+    with pytest.raises(TypeError, match=r"a Tensor holds numbers|gradients are of real numbers"):
+        f(mg.Tensor(1.0, requires_grad))
 
 
 def test_a_primitive_that_uses_grad_in_its_body(scratch_primitive: Any) -> None:
@@ -388,6 +535,66 @@ def test_masked_arrays_are_refused_by_ufuncs(ufunc: Any) -> None:
             ufunc(*args)
 
 
+EVERYWHERE: dict[str, Callable[[Any], Any]] = {  # where an array may come from users
+    "Tensor": lambda m: mg.Tensor(m),
+    "Tensor of a list": lambda m: mg.Tensor([[1.0, 2.0, 3.0], m]),
+    "data": lambda m: setattr(leaf(), "data", m),
+    "grad": lambda m: setattr(leaf(), "grad", m),
+    "backward": lambda m: (leaf() * 2).backward(m),
+    "an index": lambda m: leaf()[m > 1],
+    "a list": lambda m: leaf() * [m],
+    "np.concatenate": lambda m: np.concatenate([leaf(), m]),
+    "np.where": lambda m: np.where(m > 1, leaf(), 0.0),
+    "np.einsum": lambda m: np.einsum("i,i", leaf(), m),
+    "np.dot": lambda m: np.dot(m, leaf()),
+    "where=": lambda m: np.sum(leaf(), where=m > 1),
+    "weights=": lambda m: np.average(leaf(), weights=m),
+    "grad of": lambda m: mg.grad(lambda x: np.sum(x**2))(m),
+    "jvp": lambda m: mg.jvp(lambda x: x**2, (np.ones(3),), (m,)),
+    "mse_loss": lambda m: nn.mse_loss(leaf(), m),
+    "l1_loss": lambda m: nn.l1_loss(m, leaf()),
+    "huber_loss": lambda m: nn.huber_loss(leaf(), m),
+    "cross_entropy": lambda m: nn.cross_entropy(leaf(np.eye(3)), m.astype(int) - 1),
+    "a layer": lambda m: nn.Linear(3, 2, rng=0)(m),
+    "checkpoint": lambda m: mg.checkpoint(lambda a, b: a * b)(leaf(), m),
+}
+
+
+@pytest.mark.parametrize("place", EVERYWHERE)
+def test_masked_arrays_are_refused_everywhere(place: str) -> None:
+    with pytest.raises(TypeError, match=r"has no mask.*masked\.filled\(value\)"):
+        EVERYWHERE[place](MASKED)
+
+
+MATRICES: dict[str, Callable[[Any, mg.Tensor], Any]] = {
+    **{act.__name__: act for act in OPERATORS if act is not operator.pow},  # which matrix itself refuses
+    **{f"{act.__name__}, reflected": lambda m, x, act=act: act(x, m) for act in OPERATORS},
+    "np.multiply": np.multiply,
+    "np.dot": np.dot,
+    "np.concatenate": lambda m, x: np.concatenate([m, x]),
+    "Tensor": lambda m, x: mg.Tensor(m),
+    "data": lambda m, x: setattr(x, "data", m),
+    "grad of": lambda m, x: mg.grad(lambda a: np.sum(a * a))(m),
+    "mse_loss": lambda m, x: nn.mse_loss(x, m),
+    "a layer": lambda m, x: nn.Linear(2, 1, rng=0)(m),
+}
+
+
+@pytest.mark.parametrize("place", MATRICES)
+def test_matrices_are_refused_everywhere(place: str) -> None:
+    """Of np.matrix, * is the product of matrices, and of its elements where a Tensor is the other side."""
+    with pytest.raises(TypeError, match=r"np\.matrix multiplies unlike.*np\.asarray\(m\).*m @ t"):
+        MATRICES[place](matrix([[1.0, 2.0], [3.0, 4.0]]), leaf([[1.0, 2.0], [3.0, 4.0]]))
+
+
+@pytest.mark.parametrize("value", [MASKED, matrix(np.ones((1, 3)))], ids=["masked", "matrix"])
+def test_primitives_take_neither_masked_arrays_nor_matrices(scratch_primitive: Any, value: Any) -> None:
+    f = scratch_primitive(lambda g, ans, x, y: g * y, None)(lambda x, y: np.sum(x * y))
+    with pytest.raises(TypeError, match=r"has no mask|np\.matrix multiplies unlike"):
+        f(leaf(), value)
+    assert f(3.0, value) == 3 * np.sum(value)  # among arrays it is none of our business
+
+
 def test_a_masked_array_moves_no_parameter() -> None:
     x = leaf()
     with mg.no_grad(), pytest.raises(TypeError, match="has no mask"):
@@ -436,6 +643,30 @@ def test_other_types_decide(act: Any, x: mg.Tensor) -> None:
         act(Torch(), x)
     assert np.concatenate([x, Quantity()]) == ("a quantity", "concatenate")  # type: ignore[list-item]
     assert np.where(Quantity(), x, 0) == ("a quantity", "where")  # type: ignore[call-overload]
+
+
+class Labelled(np.lib.mixins.NDArrayOperatorsMixin):
+    """A type that wraps any array, as that of xarray does, and wraps what ufuncs make of it."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        inputs = tuple(x.array if isinstance(x, Labelled) else x for x in inputs)
+        return Labelled(getattr(ufunc, method)(*inputs, **kwargs))
+
+
+@pytest.mark.parametrize("act", [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow], ids=name_of)
+@pytest.mark.parametrize("reflected", [False, True])
+def test_a_type_that_wraps_arrays_wraps_a_tensor_with_its_history(act: Any, reflected: bool) -> None:
+    x, other = leaf(), np.array([2.0, 0.5, 1.5])
+    args = (Labelled(other), x) if reflected else (x, Labelled(other))
+    answer = act(*args)
+    assert type(answer) is Labelled
+    assert type(answer.array) is mg.Tensor
+    np.sum(answer.array).backward()
+    expected = mg.grad(lambda a: np.sum(act(other, a) if reflected else act(a, other)))(x.data)
+    np.testing.assert_array_equal(x.grad, expected)
 
 
 @pytest.mark.parametrize("act", IN_PLACE, ids=name_of)

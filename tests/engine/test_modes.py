@@ -163,8 +163,8 @@ SHOWN: dict[str, tuple[Callable[[Scene], Any], list[str]]] = {
     "repr": (lambda s: repr(s.c), ["look"]),
     "format": (lambda s: f"{s.c[0]:.2f}", ["getitem", "look"]),
     "in": (lambda s: 1.0 in s.c, ["look"]),
-    "copy": (lambda s: copy.deepcopy(s.x), ["look"]),
-    "pickle": (lambda s: pickle.dumps(s.x), ["look"]),
+    "copy": (lambda s: copy.deepcopy(s.x), ["look", "read grad"]),
+    "pickle": (lambda s: pickle.dumps(s.x), ["look", "read grad"]),
     # reads and writes
     "read data": (lambda s: s.x.data, ["read data"]),
     "read grad": (lambda s: s.x.grad, ["read grad"]),

@@ -515,6 +515,35 @@ def test_what_is_no_function_is_refused(block: Any) -> None:
         block(3)
 
 
+@pytest.mark.parametrize("block", [mg.no_grad, mg.no_grad(), mg.debug, mg.debug()])
+def test_a_switch_is_a_block_with_and_without_a_call(block: Any) -> None:
+    name = "no_grad" if block is mg.no_grad else "debug"
+    with block:
+        assert what_is_on() == {name}
+        with block():
+            assert what_is_on() == {name}
+    assert what_is_on() == set()
+    assert block(what_is_on)() == block()(what_is_on)() == {name}
+
+
+@pytest.mark.parametrize("name", ["no_grad", "debug"])
+def test_blocks_may_be_begun_and_ended_by_hand(name: str) -> None:
+    block = getattr(mg, name)
+    block().__enter__()
+    block.__enter__()
+    assert what_is_on() == {name}
+    with block:
+        with pytest.raises(RuntimeError, match=r"__exit__\(\) ends what __enter__\(\) began"):
+            block.__exit__(None, None, None)  # the innermost is that of the `with` statement
+        assert what_is_on() == {name}
+    block.__exit__(None, None, None)
+    assert what_is_on() == {name}
+    block.__exit__(None, None, None)
+    assert what_is_on() == set()
+    with pytest.raises(RuntimeError, match=r"__exit__\(\) ends what __enter__\(\) began"):
+        block.__exit__(None, None, None)
+
+
 def test_an_exit_stack_holds_blocks() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mg.no_grad())
