@@ -6,20 +6,21 @@ out, which can be differentiated again: by the argument, and by whatever else th
 """
 
 import functools
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minigrad.engine import (  # isort: skip
-    NO_KWARGS, Array, Function, Masks, Rules, Tensor, answered, array_of, arrays_in, as_array, backpropagate, call,
-    call_other, composites, differentiating, history, is_inside, is_recording, mode, name_of, now, numbers_of, on,
+    NO_KWARGS, Array, Function, Masks, Rules, Tensor, answered, array_of, arrays_in, as_array, as_tensor, backpropagate,
+    call, call_other, composites, differentiating, history, is_inside, is_recording, mode, name_of, now, numbers_of, on,
     recording, shortcuts, time_of, users_line, vjps, walk,
 )  # fmt: skip
 from minigrad.sample import Samples
 from minigrad.tables.linalg import taken_apart
 from minigrad.tables.rules import put
-from minigrad.trees import flatten
+from minigrad.trees import aligned, branches, flatten
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
 
@@ -27,25 +28,27 @@ ArgNums: TypeAlias = "int | tuple[int, ...]"
 def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
     """The function that returns `f(*args)` and its gradient with respect to the arguments at `argnums`.
 
-    `f` returns a single number, with `has_aux` a pair of it and anything else, which is handed on. The gradient has the
-    structure, shapes and dtypes of its argument (a tuple of them when `argnums` is one), and is zero where `f` does not
-    depend on it. Raises TypeError for answers other than a single real number, and arguments that are not floating.
+    `f` returns one number, also as an array of one element; with `has_aux` a pair of it and anything else, which is
+    handed on. The gradient has the structure, shapes and dtypes of its argument (a tuple of them when `argnums` is
+    one), and is zero where `f` does not depend on it. Raises TypeError for answers other than one real number, and
+    arguments that are not floating.
 
     >>> value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
     (array(5.), array([2., 4.]))
     >>> value_and_grad(lambda p: p["a"] * p["b"])({"a": 2.0, "b": 3.0})
     (array(6.), {'a': array(3.), 'b': array(2.)})
     """
+    _checked(f, argnums)
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         result = Differentiated(f, args, kwargs, argnums, has_aux)
-        if result.value.shape != ():
+        if result.value.size != 1:
             raise TypeError(
                 f"grad needs a function that returns a single number, and this one returned an array of shape "
                 f"{result.value.shape}: reduce it, for instance with np.sum, or use jacobian or elementwise_grad."
             )
-        gradient = result.pullback(np.ones((), result.value.dtype))
+        gradient = result.pullback(np.ones(result.value.shape, result.value.dtype))
         return (result.answer, result.aux) if has_aux else result.answer, gradient
 
     return wrapper
@@ -75,7 +78,8 @@ def elementwise_grad(f: Function, argnums: ArgNums = 0) -> Function:
     >>> elementwise_grad(np.sin)(np.array([0.0, np.pi])).round(12)
     array([ 1., -1.])
     """
-    return grad(lambda *args, **kwargs: np.sum(f(*args, **kwargs)), argnums)
+    _checked(f, argnums)
+    return grad(functools.wraps(f)(lambda *args, **kwargs: np.sum(f(*args, **kwargs))), argnums)
 
 
 # -------------------------------------------------------------------------------------------- maps and matrices
@@ -88,21 +92,25 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    result = Differentiated(f, primals, {}, tuple(range(len(primals))))
+    result = Differentiated(_checked(f), primals, {}, tuple(range(len(primals))))
     return result.answer, result.pullback
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """`f(*primals)`, and how it changes when the primals move along the `tangents`, which have their structure.
 
-    The pullback is linear in the gradient it is given; its own pullback is the derivative forward.
+    Both are tuples, with one item for each argument: the same keys, types, nesting and shapes. The pullback is linear
+    in the gradient it is given; its own pullback is the derivative forward.
 
     >>> jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 10.0))
     (array(6.), array(23.))
     """
-    result = Differentiated(f, tuple(primals), {}, tuple(range(len(primals))))
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        given = " and ".join(type(part).__name__ for part in (primals, tangents))
+        raise TypeError(f"jvp takes its primals and its tangents as tuples, jvp(f, (x,), (v,)), and got {given}")
+    flat = _like(tuple(primals), tuple(tangents))
+    result = Differentiated(_checked(f), tuple(primals), {}, tuple(range(len(primals))))
     seed = Tensor(np.zeros(result.value.shape, result.value.dtype), requires_grad=True)
-    flat = _like(primals, tangents, "jvp")
     with recording(True):
         products = [np.sum(v * g) for v, g in zip(flat, result.pullback_leaves(seed, record=True), strict=True)]
         total = sum(products, Tensor(0.0))
@@ -111,20 +119,33 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     return result.answer, _out(moved, nested)
 
 
-def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
-    """The Hessian of `f` at `primals` times the `tangents`, without the Hessian: a tuple in the structure of primals.
+def hvp(f: Function, argnums: ArgNums = 0, *more: Any) -> Function:
+    """The function that returns the Hessian of `f` times a vector, `hvp(f)(x, v)`, which is `hessian(f)(x) @ v`.
 
-    >>> hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 1.0]),))
-    (array([ 6., 12.]),)
+    The Hessian is never made. The vector comes after the arguments of `f`, and has the structure and the shapes of the
+    argument at `argnums` (a tuple of them when `argnums` is one); so has the product.
+
+    >>> hvp(lambda x: np.sum(x**3))(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
     """
-    positions = tuple(range(len(primals)))
-    flat = _like(primals, tangents, "hvp")
+    if more:
+        raise TypeError("hvp is called as hessian is, hvp(f)(x, v), or hvp(f, argnums)(x, y, v)")
+    _checked(f, argnums)
 
-    def along(*args: Any) -> Any:
-        leaves = flatten(grad(f, positions)(*args))[0]
-        return sum(np.sum(v * g) for v, g in zip(flat, leaves, strict=True))
+    @functools.wraps(f)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if len(args) < 2:
+            raise TypeError("hvp takes the arguments of the function, and then the vector, as in hvp(f)(x, v)")
+        *args, vector = args  # type: ignore[assignment]
+        flat = _like(_at(argnums, args), vector)
 
-    return grad(along, positions)(*primals)  # type: ignore[no-any-return]
+        def along(*args: Any) -> Any:
+            leaves = flatten(grad(f, argnums)(*args, **kwargs))[0]
+            return sum(np.sum(v * g) for v, g in zip(flat, leaves, strict=True))
+
+        return grad(along, argnums)(*args)
+
+    return wrapper
 
 
 def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
@@ -134,6 +155,7 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
     array([[2., 0.],
            [0., 4.]])
     """
+    _checked(f, argnums)
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -148,13 +170,23 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
 
 
 def hessian(f: Function, argnums: int = 0) -> Function:
-    """The function that returns all second derivatives of `f` with respect to one array argument.
+    """The function that returns all second derivatives of `f` with respect to one argument, which is an array.
 
     >>> hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
     array([[4., 2.],
            [2., 0.]])
     """
-    return jacobian(grad(f, argnums), argnums)
+    by_f = jacobian(grad(f, argnums), argnums)
+
+    @functools.wraps(f)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if branches(_at(argnums, args)) is not None:
+            raise TypeError(
+                "hessian takes derivatives by one array: join all in one, or use hvp, which takes structures"
+            )
+        return by_f(*args, **kwargs)
+
+    return wrapper
 
 
 # -------------------------------------------------------------------------------------------------- checkpoint
@@ -170,6 +202,7 @@ def checkpoint(f: Function) -> Function:
     >>> grad(checkpoint(lambda x: np.sin(np.sin(x))))(0.0)
     array(1.)
     """
+    _checked(f)
 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -321,6 +354,29 @@ def older(answers: Iterable[Any], start: int, first: int) -> list[Tensor]:
 # --------------------------------------------------------------------------------------------------- machinery
 
 
+def _checked(f: Any, argnums: Any = 0) -> Any:
+    """The function, if it is one, and the positions are."""
+    if not callable(f):
+        raise TypeError(f"a function is differentiated, and not {reprlib.repr(f)}: write grad(f)(x), or x.backward()")
+    positions = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in positions):
+        raise TypeError(
+            f"argnums is the position of an argument, or a tuple of positions, and not {reprlib.repr(argnums)}: the "
+            "arguments themselves come after it, as in grad(f)(x)"
+        )
+    return f
+
+
+def _at(argnums: ArgNums, args: Sequence[Any]) -> Any:
+    """The argument at a position, or a tuple of those at some."""
+    positions = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not all(-len(args) <= position < len(args) for position in positions):
+        raise TypeError(f"argnums={argnums}, but the function was called with {len(args)} positional arguments")
+    if len({position % len(args) for position in positions}) < len(positions):
+        raise TypeError(f"argnums={argnums} names one argument twice: name each once")
+    return tuple(args[position] for position in positions) if isinstance(argnums, tuple) else args[argnums]
+
+
 class Differentiated:
     """A call of a function: its value, the tensors that stand for the arguments, and the pullback."""
 
@@ -328,12 +384,7 @@ class Differentiated:
         self, f: Function, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: ArgNums, has_aux: bool = False
     ) -> None:
         positions = argnums if isinstance(argnums, tuple) else (argnums,)
-        if not all(-len(args) <= position < len(args) for position in positions):
-            raise TypeError(f"argnums={argnums}, but the function was called with {len(args)} positional arguments")
-        if len({position % len(args) for position in positions}) < len(positions):
-            raise TypeError(f"argnums={argnums} names one argument twice: name each once")
-        chosen = [args[position] for position in positions]
-        given, self.rebuild = flatten(tuple(chosen) if isinstance(argnums, tuple) else chosen[0])
+        given, self.rebuild = flatten(_at(argnums, args))
         inside, start = is_inside(), now()
         self.leaves = [variable(leaf) for leaf in given]
         first = min(map(time_of, self.leaves), default=start)
@@ -343,6 +394,8 @@ class Differentiated:
             arguments[position] = part
         with differentiating, recording(True):
             value = f(*arguments, **kwargs)
+        if has_aux and not (isinstance(value, (tuple, list)) and len(value) == 2):
+            raise TypeError(f"with has_aux, {name_of(f)} returns a pair, (number, rest), and it returned {value!r}")
         value, aux = value if has_aux else (value, None)
         leaves, rebuild = flatten(aux)
         # Tensors come out where Tensors were given, and inside of another differentiated function, where the answer
@@ -350,21 +403,27 @@ class Differentiated:
         self.nested = not all(map(is_array, given)) or (inside and bool(older([value, *leaves], start, first)))
         self.aux = rebuild([_out(x, self.nested) if isinstance(x, Tensor) else x for x in leaves])
         value = float(value) if type(value) is int else value  # a constant of Python's
-        if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex, list, tuple)):
+        if branches(value):
+            raise TypeError(
+                f"{name_of(f)} returned a {type(value).__name__}, and derivatives are those of one array: join its "
+                "parts by np.stack or np.concatenate, or hand on what needs no derivative with grad(f, has_aux=True)."
+            )
+        if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex)):
             raise TypeError(
                 f"only real numbers and arrays of them have derivatives, and {name_of(f)} returned {value!r}: does it "
                 "return its answer?"
             )
-        self.value = value if isinstance(value, Tensor) else Tensor(value)
+        self.value = as_tensor(value)
         if (dtype := self.value.dtype).kind != "f":
             raise TypeError(f"only real floating answers have derivatives, and this function returned {dtype}")
         self.answer = _out(self.value, self.nested)
 
     def pullback_leaves(self, g: Any, record: bool = False) -> list[Any]:
         """The gradients of the leaves, for the gradient `g` of the value."""
-        shape = self.value.shape
-        if np.shape(g) != shape:
-            raise ValueError(f"the pullback of an answer of shape {shape} got a gradient of shape {np.shape(g)}")
+        shape, g = self.value.shape, as_array(g)
+        if g.shape != shape or g.dtype.kind not in "biuf":
+            came = f"shape {g.shape}" if g.shape != shape else f"dtype {g.dtype}, which is not one of real numbers"
+            raise ValueError(f"the pullback of an answer of shape {shape} got a gradient of {came}")
         return _gradients(self.value, g, self.leaves, record or self.nested or isinstance(g, Tensor))
 
     def pullback(self, g: Any) -> Any:
@@ -418,10 +477,12 @@ def _out(x: Any, as_tensor: bool) -> Any:
     return numbers if isinstance(numbers, Tensor) else np.array(numbers)
 
 
-def _like(primals: Sequence[Any], tangents: Sequence[Any], name: str) -> list[Any]:
-    """The leaves of the tangents, which must be shaped like the primals."""
-    leaves = flatten(tuple(tangents))[0]
-    wanted, given = (list(map(np.shape, some)) for some in (flatten(tuple(primals))[0], leaves))
+def _like(primals: Any, tangents: Any) -> list[Any]:
+    """The leaves of the tangents, which must be structured and shaped like the primals, as arrays."""
+    flat = [as_array(leaf) for leaf in aligned(primals, tangents, "tangents")]
+    wanted, given = [np.shape(leaf) for leaf in flatten(primals)[0]], [leaf.shape for leaf in flat]
     if given != wanted:
-        raise ValueError(f"{name} needs tangents shaped like the primals {wanted}, and got {given}")
-    return list(map(as_array, leaves))
+        raise ValueError(f"tangents are shaped like the primals, {wanted}, and these have the shapes {given}")
+    if wrong := [leaf.dtype for leaf in flat if leaf.dtype.kind not in "biuf"]:
+        raise TypeError(f"tangents are real numbers, and not of dtype {wrong[0]}")
+    return flat

@@ -72,6 +72,38 @@ class Whole:
     """What is one thing with an identity of its own, also where it is a list or a dataclass, as a model may be."""
 
 
+def branches(tree: Any) -> list[tuple[Any, Any]] | None:
+    """What a structure is directly made of, with the keys; None for a leaf."""
+    if tree is None:
+        return []
+    if isinstance(tree, (list, tuple, dict)) and not isinstance(tree, Whole):
+        return items(tree)
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, (type, Whole)):
+        return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    return None
+
+
+def aligned(tree: Any, other: Any, name: str = "") -> list[Any]:
+    """The leaves of `other` in the order of those of `tree`: its types, keys and nesting must be the same.
+
+    Raises ValueError that names the place where they are not, after the `name` of the whole.
+
+    >>> aligned({"a": 1, "b": [2, 3]}, {"b": [5, 6], "a": 4})
+    [4, 5, 6]
+    """
+    found, others = branches(tree), branches(other)
+    if found is None and others is None:
+        return [other]
+    parts, wanted = dict(others or ()), dict(found or ())
+    if type(tree) is not type(other) or parts.keys() != wanted.keys():
+        came, want = (
+            type(x).__name__ + (f" of {', '.join(map(repr, its))}" if its else "")
+            for x, its in ((other, parts), (tree, wanted))
+        )
+        raise ValueError(f"{name or 'the structure'} is a {came}, where a {want} is wanted: give it the same structure")
+    return [leaf for key, part in wanted.items() for leaf in aligned(part, parts[key], f"{name}[{key!r}]")]
+
+
 def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     """The leaves of a structure, and the function that builds the same structure with other leaves.
 
@@ -81,15 +113,9 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     >>> found, rebuild([3, 4])
     ([1.5, 2.5], {'a': 3, 'b': (4, None)})
     """
-    if tree is None:
-        branches = []
-    elif isinstance(tree, (list, tuple, dict)) and not isinstance(tree, Whole):
-        branches = items(tree)
-    elif dataclasses.is_dataclass(tree) and not isinstance(tree, (type, Whole)):
-        branches = [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
-    else:
+    if (parts := branches(tree)) is None:
         return [tree], lambda leaves: leaves[0]
-    flat = [(key, *flatten(branch)) for key, branch in branches]
+    flat = [(key, *flatten(part)) for key, part in parts]
 
     def rebuild(leaves: Sequence[Any]) -> Any:
         rest = iter(leaves)

@@ -210,7 +210,7 @@ functions = {
 transforms = {
     "grad": mg.grad,
     "grad of grad": lambda f: mg.grad(lambda x: np.sum(np.square(mg.grad(f)(x)))),
-    "hvp": lambda f: lambda x: mg.hvp(f, (x,), (np.ones_like(x),))[0],
+    "hvp": lambda f: lambda x: mg.hvp(f)(x, np.ones_like(x)),
     "jvp": lambda f: lambda x: mg.jvp(f, (x,), (np.ones_like(x),))[1],
     "jacobian": mg.jacobian,
 }

@@ -192,7 +192,7 @@ def test_the_identity() -> None:
     assert not np.shares_memory(value, x)
 
 
-@pytest.mark.parametrize("f", [lambda x: x, lambda x: x[:1], lambda x: np.ones(3)])
+@pytest.mark.parametrize("f", [lambda x: x, lambda x: x[:0], lambda x: np.ones(3)])
 def test_functions_that_return_an_array(f: Any) -> None:
     with pytest.raises(TypeError, match=r"returns a single number.*array of shape \(\d,\).*np\.sum"):
         mg.grad(f)(X)
@@ -326,7 +326,8 @@ def test_hessian_and_hessian_times_vector() -> None:
     np.testing.assert_allclose(mg.hessian(f)(x), expected)
     np.testing.assert_allclose(mg.hessian(f)(x, k=0), np.diag(6 * x))
     v = np.array([1.0, -3.0])
-    np.testing.assert_allclose(mg.hvp(f, (x,), (v,))[0], expected @ v)
+    np.testing.assert_allclose(mg.hvp(f)(x, v), expected @ v)
+    np.testing.assert_allclose(mg.hvp(f)(x, v, k=0), 6 * x * v)
     assert mg.jacobian(lambda a: a @ a)(np.ones((2, 3, 3))).shape == (2, 3, 3, 2, 3, 3)
     assert mg.jacobian(lambda a: a[:0])(x).shape == (0, 2)
 
@@ -342,7 +343,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "elementwise_grad": lambda f: mg.elementwise_grad(f),
     "jvp": lambda f: lambda x: mg.jvp(f, (x,), (1.0,))[1],
     "vjp": lambda f: lambda x: mg.vjp(f, x)[1](np.array(1.0))[0],
-    "hvp": lambda f: lambda x: mg.hvp(lambda x: (f(x) * x) / 2, (x,), (1.0,))[0] - x / 2 * TWICE(f)(x),
+    "hvp": lambda f: lambda x: mg.hvp(lambda x: (f(x) * x) / 2)(x, 1.0) - x / 2 * TWICE(f)(x),
     "checkpoint": lambda f: mg.grad(mg.checkpoint(f)),
 }
 TWICE = lambda f: mg.grad(mg.grad(f))
@@ -370,9 +371,148 @@ def test_a_pullback_refuses_a_gradient_of_another_shape() -> None:
 
 
 def test_tangents_are_shaped_like_the_primals() -> None:
-    for transform in (mg.jvp, mg.hvp):
-        with pytest.raises(ValueError, match=r"tangents shaped like the primals \[\(2,\)\], and got \[\(3,\)\]"):
-            transform(np.sum, (X,), (np.ones(3),))
+    for f in (lambda: mg.jvp(np.sum, (X,), (np.ones(3),)), lambda: mg.hvp(np.sum)(X, np.ones(3))):
+        with pytest.raises(ValueError, match=r"shaped like the primals, \[\(2,\)\], and these have .* \[\(3,\)\]"):
+            f()
+
+
+P = {"a": np.array([1.0, 2.0]), "b": [3.0, (np.array(4.0), None)]}
+V_OF_P = {"b": [0.5, (np.array(-1.0), None)], "a": np.array([2.0, 1.0])}  # in another order
+
+
+def of_a_structure(p: Any) -> Any:
+    return np.sum(p["a"] ** 2) * p["b"][0] + p["b"][1][0] * p["a"][0] ** 3
+
+
+def test_tangents_are_matched_by_their_keys() -> None:
+    assert mg.jvp(lambda d: 10 * d["a"] + d["b"], ({"a": 1.0, "b": 2.0},), ({"b": 1.0, "a": 0.0},))[1] == 1
+    moved = lambda t: {
+        "a": P["a"] + t * V_OF_P["a"],
+        "b": [3.0 + t * 0.5, (4.0 - t, None)],
+    }
+    along = lambda t: of_a_structure(moved(t))
+    assert mg.jvp(of_a_structure, (P,), (V_OF_P,))[1] == mg.grad(along)(0.0)
+    product = mg.hvp(of_a_structure)(P, V_OF_P)
+    assert list(product) == ["a", "b"]
+    np.testing.assert_allclose(
+        np.dot(product["a"], V_OF_P["a"]) + product["b"][0] * 0.5 - product["b"][1][0], mg.grad(mg.grad(along))(0.0)
+    )
+
+
+WRONG_TANGENTS: dict[str, Any] = {
+    "other keys": (
+        {"a": V_OF_P["a"], "c": V_OF_P["b"]},
+        ValueError,
+        "is a dict of 'a', 'c', where a dict of",
+    ),
+    "a key too few": ({"a": V_OF_P["a"]}, ValueError, "is a dict of 'a', where a dict of 'a', 'b' is wanted"),
+    "a tuple for a list": (
+        {**V_OF_P, "b": (0.5, (-1.0, None))},
+        ValueError,
+        r"\['b'\] is a tuple of 0, 1, where a list",
+    ),
+    "other nesting": ({**V_OF_P, "b": [(0.5, None), -1.0]}, ValueError, r"\['b'\]\[0\] is a tuple.*where a float"),
+    "a number for None": (
+        {**V_OF_P, "b": [0.5, (-1.0, 1.0)]},
+        ValueError,
+        r"\['b'\]\[1\]\[1\] is a float, where a NoneType",
+    ),
+    "None for a number": (
+        {**V_OF_P, "b": [None, (-1.0, None)]},
+        ValueError,
+        r"\['b'\]\[0\] is a NoneType, where a float",
+    ),
+    "an array for all": (np.ones(4), ValueError, "is a ndarray, where a dict"),
+    "another shape": ({**V_OF_P, "a": np.ones(3)}, ValueError, r"shaped like the primals.*\(3,\)"),
+    "complex numbers": ({**V_OF_P, "a": np.ones(2) * 1j}, TypeError, "real numbers, and not of dtype complex128"),
+    "a text": ({**V_OF_P, "b": ["a", (-1.0, None)]}, TypeError, "real numbers, and not of dtype <U1"),
+    "a masked array": ({**V_OF_P, "a": np.ma.ones(2)}, TypeError, "has no mask"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TANGENTS)
+def test_tangents_have_the_structure_of_the_primals(name: str) -> None:
+    tangents, kind, words = WRONG_TANGENTS[name]
+    for act in (lambda: mg.jvp(of_a_structure, (P,), (tangents,)), lambda: mg.hvp(of_a_structure)(P, tangents)):
+        with pytest.raises(kind, match=words):
+            act()
+
+
+def test_hvp_is_called_as_hessian_is() -> None:
+    f = lambda x, y: np.sum(np.sin(x) * y**2)
+    x, y, v, w = np.array([0.3, 0.5]), np.array([1.0, -2.0]), np.array([1.0, 3.0]), np.array([-1.0, 0.5])
+    for n, vector in enumerate((v, w)):
+        np.testing.assert_allclose(mg.hvp(f, n)(x, y, vector), mg.hessian(f, n)(x, y) @ vector, rtol=1e-12)
+    by_x, by_y = mg.hvp(f, (0, 1))(x, y, (v, w))
+    both = mg.hessian(lambda z: f(z[:2], z[2:]))(np.concatenate([x, y]))
+    np.testing.assert_allclose(np.concatenate([by_x, by_y]), both @ np.concatenate([v, w]), rtol=1e-12)
+    assert mg.hvp(f).__name__ == mg.hessian(f).__name__
+
+
+@pytest.mark.parametrize(
+    "g", [None, "1", 1j, {"a": 1.0}, np.datetime64(1, "s"), np.ma.masked_array(1.0, True)], ids=repr
+)
+def test_a_pullback_takes_real_numbers(g: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"not one of real numbers|has no mask"):
+        mg.vjp(np.sin, 1.0)[1](g)
+
+
+# ------------------------------------------------------------------------------------------- clear errors, one number
+
+A_FUNCTION = "a function is differentiated, and not 3"
+STRUCTURE = "<lambda> returned a {}, and derivatives are those of one array.*np.stack.*has_aux"
+WRONG_CALLS: dict[str, Any] = {
+    **{f"{f.__name__} of a number": (lambda f=f: f(3), A_FUNCTION) for f in (
+        mg.grad, mg.value_and_grad, mg.elementwise_grad, mg.jacobian, mg.hessian, mg.hvp, mg.checkpoint)},
+    "vjp of a number": (lambda: mg.vjp(3, 1.0), A_FUNCTION),
+    "jvp of a number": (lambda: mg.jvp(3, (1.0,), (1.0,)), A_FUNCTION),
+    "grad of an answer": (lambda: mg.grad(mg.Tensor(1.0)), "a function is differentiated.*x.backward()"),
+    "grad(f, x)": (lambda: mg.grad(np.sin, X), r"argnums is the position.*grad\(f\)\(x\)"),
+    "grad(f, 1.0)": (lambda: mg.grad(np.sin, 1.0), "argnums is the position"),
+    "grad(f, [0, 1])": (lambda: mg.grad(np.multiply, [0, 1]), r"argnums is the position .*tuple.* not \[0, 1\]"),
+    "grad(f, 'x')": (lambda: mg.grad(np.sin, "x"), "argnums is the position"),
+    "grad(f, True)": (lambda: mg.grad(np.sin, True), "argnums is the position"),
+    "jvp of numbers": (lambda: mg.jvp(np.sin, 1.0, 1.0), r"as tuples, jvp\(f, \(x,\), \(v,\)\).* float and float"),
+    "jvp of arrays": (lambda: mg.jvp(np.sin, X, X), "as tuples.*ndarray and ndarray"),
+    "jvp of dicts": (lambda: mg.jvp(of_a_structure, P, P), "as tuples.*dict and dict"),
+    "jvp of a tuple and a number": (lambda: mg.jvp(np.sin, (1.0,), 1.0), "as tuples.*tuple and float"),
+    "hvp(f, x, v)": (lambda: mg.hvp(np.sum, X, X), r"as hessian is, hvp\(f\)\(x, v\)"),
+    "hvp(f, (x,), (v,))": (lambda: mg.hvp(np.sum, (X,), (X,)), r"as hessian is, hvp\(f\)\(x, v\)"),
+    "hvp(f)(x)": (lambda: mg.hvp(np.sum)(X), r"and then the vector, as in hvp\(f\)\(x, v\)"),
+    "hessian of a dict": (lambda: mg.hessian(of_a_structure)(P), "by one array.*hvp"),
+    "hessian of two": (lambda: mg.hessian(np.dot, (0, 1))(X, X), "by one array.*hvp"),
+    "has_aux without a pair": (lambda: mg.grad(np.sum, has_aux=True)(X), r"returns a pair, \(number, rest\)"),
+    "has_aux with three": (lambda: mg.grad(lambda x: (x, x, x), has_aux=True)(1.0), "returns a pair"),
+    "vjp, a tuple": (lambda: mg.vjp(lambda x: (x, x * 2), 1.0), STRUCTURE.format("tuple")),
+    "jvp, a list": (lambda: mg.jvp(lambda x: [x, x * 2], (1.0,), (1.0,)), STRUCTURE.format("list")),
+    "jacobian, a dict": (lambda: mg.jacobian(lambda x: {"a": x})(X), STRUCTURE.format("dict")),
+    "jacobian, plain numbers": (lambda: mg.jacobian(lambda x: [1.0, 2.0])(X), STRUCTURE.format("list")),
+    "grad, a list of one": (lambda: mg.grad(lambda x: [x])(1.0), STRUCTURE.format("list")),
+    "hessian, a tuple": (lambda: mg.hessian(lambda x: (np.sum(x), 1))(X), STRUCTURE.format("tuple")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_transforms_called_otherwise_than_they_are(name: str) -> None:
+    act, words = WRONG_CALLS[name]
+    with pytest.raises(TypeError, match=words):
+        act()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("wrapped", [lambda f: f, mg.checkpoint, mg.compile], ids=["eager", "checkpoint", "compile"])
+def test_an_answer_of_one_element_is_one_number(shape: Any, wrapped: Any) -> None:
+    f = wrapped(lambda x: np.reshape(np.sum(x**3), shape))
+    np.testing.assert_allclose(mg.grad(f)(X), 3 * X**2)
+    value, gradient = mg.value_and_grad(f)(X)
+    assert (np.shape(value), np.shape(gradient)) == (shape, X.shape)
+    np.testing.assert_allclose(value, np.full(shape, np.sum(X**3)))
+    np.testing.assert_allclose(mg.hessian(f)(X), np.diag(6 * X))
+    np.testing.assert_allclose(mg.hvp(f)(X, np.ones(2)), 6 * X)
+    np.testing.assert_allclose(mg.grad(lambda x: np.reshape(mg.grad(f)(x)[0], shape))(X), [6 * X[0], 0])
+    ((value, aux), gradient) = mg.value_and_grad(lambda x: (f(x), x[0]), has_aux=True)(X)
+    assert (np.shape(value), aux) == (shape, X[0])
+    np.testing.assert_allclose(mg.compile(mg.grad(f))(X), 3 * X**2)
 
 
 # ----------------------------------------------------------------------------------------------------- checkpoint
