@@ -248,6 +248,34 @@ def test_gradients_of_another_form_are_caught(monkeypatch: pytest.MonkeyPatch) -
         check_grads(np.sum, [numbers(3)])
 
 
+@pytest.mark.parametrize(
+    "x", [mg.Tensor([0.5, 2.0], requires_grad=True), mg.Tensor([0.5]), np.float64(0.5), np.float32(0.5), 0.5], ids=repr
+)
+def test_tensors_and_numbers_are_arguments_too(wrong: Callable[..., Any], scratch_primitive: Any, x: Any) -> None:
+    right = scratch_primitive(lambda g, ans, x: g * np.cos(x))(lambda x: np.sin(x))
+    twice = wrong(lambda x: np.sin(x), lambda g, ans, x: g * 2 * np.cos(x))
+    check_grads(right, [x])
+    assert_rule(right, x)
+    with pytest.raises(AssertionError, match="derivative 1 of argument 0"):
+        check_grads(twice, [x])
+    twice = scratch_primitive(lambda g, ans, x: g * 2 * np.cos(x))(lambda x: np.sin(x))
+    with pytest.raises(AssertionError, match="derivative 1 of argument 0"):
+        assert_rule(twice, x)
+    check_grads(lambda x, n: np.take(x, n) ** 2, [x, mg.Tensor([0, 0])])
+    assert getattr(x, "grad", None) is None
+
+
+@given(tensors())
+def test_strategies_and_checks_fit_together(x: mg.Tensor) -> None:
+    check_grads(lambda x: np.sin(x) * 2, [x], order=1)
+
+
+@pytest.mark.parametrize("args", [0.5, np.ones(2), mg.Tensor([1.0, 2.0]), {"x": 1.0}], ids=repr)
+def test_arguments_come_in_a_list(args: Any) -> None:
+    with pytest.raises(TypeError, match=r"check_grads takes a list of arguments, check_grads\(f, \[x\]\)"):
+        check_grads(np.sin, args)
+
+
 def test_nothing_to_check() -> None:
     with pytest.raises(ValueError, match="none of the 2 arguments is a floating array"):
         check_grads(lambda n, k: n, [3, np.arange(3)])

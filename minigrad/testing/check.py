@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minigrad.engine import Array, Function
+from minigrad.engine import Array, Function, Tensor, array_of
 from minigrad.transforms import grad, vjp
 
 Curve: TypeAlias = Callable[[float], float]  # the values of a function along a line
@@ -30,10 +30,11 @@ EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0, shrink: bool = True) -> None:
     """Compare the gradients of `f` at `args` with central differences, up to derivatives of the given order.
 
-    Every floating argument is differentiated; what is not floating is passed on. The answer may have any shape. The
-    gradients must also have the shape and dtype of their arguments and memory of their own, and nothing may write to
-    the arguments. Raises AssertionError that names the argument, the index and both numbers, or says that `f` has a
-    kink or no derivative there. It ends with the smallest input found that fails in the same way, if it is to `shrink`.
+    Every floating argument, be it an array, a number or a Tensor, is differentiated; what is not floating is passed on.
+    The answer may have any shape. The gradients must also have the shape and dtype of their arguments and memory of
+    their own, and nothing may write to the arguments. Raises AssertionError that names the argument, the index and both
+    numbers, or says that `f` has a kink or no derivative there. It ends with the smallest input found that fails in the
+    same way, if it is to `shrink`.
 
     Small Jacobians are compared number by number, large ones in random directions. The differences are taken in double
     precision, whatever the dtype of the arguments. `seed` chooses the directions, and the weights of the answers.
@@ -52,7 +53,9 @@ def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0,
     AssertionError: argument 0 at index () stands on a kink of f: the slope is -1 to the left and 1 to the right
     """
     __tracebackhide__ = True  # pytest shows the line of the test, and the message
-    args = list(args)
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(f"check_grads takes a list of arguments, check_grads(f, [x]), and not {type(args).__name__}")
+    args = list(map(plain, args))
     failure = _failure(f, args, order, seed)
     if failure is None:
         return
@@ -77,7 +80,7 @@ class _Failure(NamedTuple):
 def _failure(f: Function, args: Sequence[Any], order: int, seed: int) -> _Failure | None:
     """The first thing that is wrong, or None."""
     __tracebackhide__ = True
-    arrays = [read_only(a) if isinstance(a, (float, np.ndarray, np.generic)) else a for a in args]
+    arrays = [read_only(a) if isinstance(a, (np.ndarray, np.generic)) else a for a in args]
     floating = [i for i, a in enumerate(arrays) if is_floating(a)]
     if not floating:
         raise ValueError(f"none of the {len(arrays)} arguments is a floating array, so there is no gradient to check")
@@ -96,6 +99,11 @@ def _failure(f: Function, args: Sequence[Any], order: int, seed: int) -> _Failur
         function = _along(directions, grad(scalar, tuple(floating)))
         weights = _weights(rng, ())
     return None
+
+
+def plain(x: Any) -> Any:
+    """An array for a Tensor or a float, and all else as it is."""
+    return array_of(x) if isinstance(x, Tensor) else np.asarray(x) if isinstance(x, (float, np.floating)) else x
 
 
 def is_floating(x: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import Tensor, name_of, vjps
-from minigrad.testing.check import Derivative, check_grads, is_floating, read_only, source
+from minigrad.testing.check import Derivative, check_grads, is_floating, plain, read_only, source
 
 
 def assert_rule(
@@ -41,7 +41,7 @@ def assert_rule(
             f"assert_rule tests what minigrad.primitive made, and {name_of(function)} has no rule: decorate it with "
             "@minigrad.primitive(lambda g, ans, x: ...), or test a composition with check_grads."
         )
-    arrays = [np.asarray(a) if isinstance(a, float) else a for a in args]
+    arrays = list(map(plain, args))
     if not any(map(is_floating, arrays)):
         raise TypeError("assert_rule needs arguments to test the rule at, a floating array at least")
     called = functools.partial(function, **kwargs)
