@@ -1,6 +1,7 @@
 """Every composite agrees with the NumPy function that it spells, in value and in derivative."""
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -455,6 +456,20 @@ def test_quantiles_of_infinities_and_nans() -> None:
     np.testing.assert_array_equal(weighted.data, [np.inf, np.nan, 1])
     with pytest.raises(NotImplementedError, match="takes a q of plain numbers"):
         np.quantile(x, mg.Tensor(0.5))
+
+
+@pytest.mark.parametrize("function", [np.median, np.nanmedian])
+@pytest.mark.parametrize(("shape", "axis"), [((0,), None), ((0, 3), 0), ((2, 0), 1), ((0, 3), 1), ((0, 3), None)])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_the_median_of_nothing_is_nan_as_in_numpy(function: Any, shape: Any, axis: Any, keepdims: bool) -> None:
+    x = mg.Tensor(np.zeros(shape, np.float32), requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, expected = function(x, axis=axis, keepdims=keepdims), function(x.data, axis=axis, keepdims=keepdims)
+        np.sum(found).backward()
+        assert np.shape(np.quantile(x, [0.2, 0.5], axis=axis)) == (2, *np.shape(function(x.data, axis=axis)))
+    np.testing.assert_array_equal(found.data, expected)
+    assert (found.shape, found.dtype, x.grad.shape) == (expected.shape, np.float32, shape)
 
 
 def test_arguments_that_are_tensors_of_integers_or_booleans() -> None:

@@ -377,6 +377,17 @@ def test_several_answers_are_named_as_in_numpy(function: Callable[..., Any]) -> 
         np.testing.assert_allclose(a.data if isinstance(a, mg.Tensor) else a, b, rtol=1e-13)
 
 
+def test_lstsq_where_the_rank_is_not_known_yet_says_what_to_write() -> None:
+    a, b = np.array([[1.0, 2.0], [3.0, 5.0], [0.0, 1.0]]), np.array([1.0, -2.0, 0.5])
+    by_lstsq, by_pinv = lambda a: np.sum(np.linalg.lstsq(a, b)[0] ** 2), lambda a: np.sum((np.linalg.pinv(a) @ b) ** 2)
+    for f in (by_lstsq, mg.grad(by_lstsq)):
+        with pytest.raises(TypeError, match=r"test_linalg\.py:\d+, .*lstsq .* write np\.linalg\.pinv\(a\) @ b"):
+            mg.compile(f)(a)
+    np.testing.assert_allclose(mg.compile(mg.grad(by_pinv))(a), mg.grad(by_lstsq)(a), rtol=1e-9)
+    by_b = mg.compile(mg.grad(lambda b: np.sum(np.linalg.lstsq(a, b)[0] ** 2)))(b)
+    np.testing.assert_allclose(by_b, mg.grad(lambda b: np.sum((np.linalg.pinv(a) @ b) ** 2))(b), rtol=1e-9)
+
+
 def test_lstsq_of_matrices_without_full_rank() -> None:
     a, b = np.array([[1.0, 1], [2, 2], [3, 3]]), np.array([1.0, 2, 4])
     expected, found = np.linalg.lstsq(a, b), np.linalg.lstsq(mg.Tensor(a), mg.Tensor(b))

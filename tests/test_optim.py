@@ -745,3 +745,26 @@ def test_an_update_that_goes_wrong_raises_and_counts_no_step(answer: Any) -> Non
         optimizer.step()
     assert optimizer.steps == 0
     np.testing.assert_array_equal(p.data, [1, 1])
+
+
+# ------------------------------------------------------------------------------------------------------------- reprs
+
+
+def test_optimizers_and_schedules_say_what_they_are() -> None:
+    parameters = [mg.Tensor([n, 2.0], requires_grad=True) for n in (1.0, 3.0)]
+    shown = {
+        SGD(parameters, 0.1, momentum=0.9): "SGD(2 parameters, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)",
+        Adam(parameters): "Adam(2 parameters, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)",
+        optim.cosine_schedule(1.0, steps=5): "cosine_schedule(lr=1.0, steps=5)",
+        optim.step_schedule(1.0, every=2): "step_schedule(lr=1.0, every=2)",
+        optim.exponential_schedule(1.0, 0.5): "exponential_schedule(lr=1.0, gamma=0.5)",
+        optim.one_cycle_schedule(1.0, 10, rise=0.5): "one_cycle_schedule(max_lr=1.0, steps=10, rise=0.5)",
+        optim.warmup_schedule(2, optim.cosine_schedule(1.0, 5)):
+            "warmup_schedule(steps=2, then=cosine_schedule(lr=1.0, steps=5))",
+    }  # fmt: skip
+    for thing, text in shown.items():
+        assert repr(thing) == text
+    optimizer = next(iter(shown))
+    optimizer.lr = 0.5
+    assert "lr=0.5" in repr(optimizer)
+    assert optim.cosine_schedule.__doc__

@@ -184,6 +184,9 @@ class Compiled:
         # One that stands where its name says is found there again; a copy of another makes programs of its own.
         return name if found is self else (Compiled, (self.f, self.threads, self.pure))
 
+    def __repr__(self) -> str:
+        return f"compile({self.f!r}{', pure=True' if self.pure else ''})"
+
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         if owner is None:
             return self

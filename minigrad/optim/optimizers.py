@@ -7,6 +7,7 @@ layers there are, and long vectors are moved part by part, so that what lies bet
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
@@ -117,6 +118,11 @@ class Optimizer:
         in place and makes a new Tensor; the gradient is not written to. `self.steps` counts from 1, and nothing warns.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method update(self, p, g, *state) -> (p, *state)")
+
+    def __repr__(self) -> str:
+        names = [name for name in inspect.signature(type(self)).parameters if name != "parameters"]
+        options = "".join(f", {name}={getattr(self, name)!r}" for name in names if hasattr(self, name))
+        return f"{type(self).__name__}({len(self.parameters)} parameters{options})"
 
     def decay(self, p: Any, g: Any) -> tuple[Any, Any]:
         """The parameters and their gradient with the decay of the weights in it."""

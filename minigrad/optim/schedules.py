@@ -3,15 +3,44 @@
 In a loop of your own, say `optimizer.lr = schedule(optimizer.steps)` before each step.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias
 
 from minigrad.optim.checks import at_least_one, fraction
 
 Schedule: TypeAlias = Callable[[int], float]
+P = ParamSpec("P")
 
 
+class Shown:
+    """A schedule that says how it was made."""
+
+    def __init__(self, schedule: Schedule, text: str) -> None:
+        self.schedule, self.text = schedule, text
+
+    def __call__(self, step: int) -> float:
+        return self.schedule(step)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def shown(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Let the schedules that a function makes say how they were made."""
+
+    @functools.wraps(make)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+        given = inspect.signature(make).bind(*args, **kwargs).arguments
+        text = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        return Shown(make(*args, **kwargs), f"{make.__name__}({text})")
+
+    return wrapper
+
+
+@shown
 def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
     """`lr`, multiplied by `gamma` after each `every` steps.
 
@@ -22,11 +51,13 @@ def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
     return lambda step: lr * gamma ** (step // every)
 
 
+@shown
 def exponential_schedule(lr: float, gamma: float) -> Schedule:
     """`lr`, multiplied by `gamma` after every step."""
     return lambda step: lr * gamma**step
 
 
+@shown
 def cosine_schedule(lr: float, steps: int, final: float = 0.0) -> Schedule:
     """From `lr` to `final` in `steps` steps, along half a cosine (Loshchilov and Hutter, ICLR 2017), then constant.
 
@@ -37,6 +68,7 @@ def cosine_schedule(lr: float, steps: int, final: float = 0.0) -> Schedule:
     return lambda step: _cosine(lr, final, min(step / steps, 1))
 
 
+@shown
 def warmup_schedule(steps: int, then: Schedule | float) -> Schedule:
     """Linearly up to the first learning rate of `then` in `steps` steps (Goyal et al., 2017), and on with it then.
 
@@ -47,6 +79,7 @@ def warmup_schedule(steps: int, then: Schedule | float) -> Schedule:
     return lambda step: after(0) * (step + 1) / steps if step < steps else after(step - steps)
 
 
+@shown
 def one_cycle_schedule(
     max_lr: float, steps: int, rise: float = 0.3, start_factor: float = 25.0, final_factor: float = 1e4
 ) -> Schedule:

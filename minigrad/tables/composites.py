@@ -258,6 +258,9 @@ def _quantile(function, skip_nan):
         unsorted, put_back = lines_along(a, axis)
         lines = np.sort(unsorted)
         dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
+        if not lines.shape[-1]:  # of no numbers it is nan, as their mean is
+            mean = np.mean(a, axis, keepdims=keepdims)
+            return np.broadcast_to(mean, (*q.shape, *mean.shape))
         if weights is None:
             positions = _positions_when_sorted(lines, function, q, method, skip_nan)
         else:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.linalg import LinAlgError
 
-from minigrad.engine import Function, as_array, call, composites, constants, unbroadcast, vjps
+from minigrad.engine import Function, as_array, call, composites, constants, unbroadcast, users_line, vjps
 from minigrad.tables.composites import composite, root
 from minigrad.tables.rules import axes_of, flipped
 
@@ -230,7 +230,12 @@ def lstsq(a, b, rcond=None):
     x = call(least_squares, (a, b[:, None] if b.ndim == 1 else b, rcond))
     rank, (m, n) = np.linalg.matrix_rank(a, rtol=rcond), a.shape
     x = x[:, 0] if b.ndim == 1 else x
-    errors = np.reshape(b - a @ x, (m, b.size // m)) if rank == n < m else np.zeros((m, 0), x.dtype)
+    try:
+        full = bool(rank == n)
+    except TypeError as error:  # under a mode that does not know the numbers
+        text = "np.linalg.lstsq returns as many residuals as the rank of its matrix allows, which is not known yet"
+        raise type(error)(f"{users_line()}, {text}: write np.linalg.pinv(a) @ b for the solution alone.") from error
+    errors = np.reshape(b - a @ x, (m, b.size // m)) if full and n < m else np.zeros((m, 0), x.dtype)
     return x, np.sum(np.square(errors), 0), rank, np.linalg.svdvals(a)
 
 

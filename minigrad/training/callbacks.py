@@ -46,6 +46,9 @@ class EarlyStopping:
         at_least_one(patience=patience)
         self.monitor, self.patience, self.mode = monitor, patience, mode
 
+    def __repr__(self) -> str:
+        return f"EarlyStopping({self.monitor!r}, patience={self.patience}, mode={self.mode!r})"
+
     def start(self, training: Training) -> None:
         if self.monitor not in training.history:
             raise ValueError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(training.history)}")
@@ -105,6 +108,9 @@ class Checkpoint:
     def __init__(self, path: str | Path, every: int = 1) -> None:
         at_least_one(every=every)
         self.path, self.every = Path(path), every
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, every={self.every})"
 
     def __call__(self, training: Training) -> None:
         if training.epoch % self.every == 0 or training.stopped:

@@ -563,3 +563,8 @@ def test_the_checkpoint_of_another_training_is_refused(change, tmp_path):
     model = options.pop("model")
     fit(model, optim.Adam(model.parameters(), lr=0.01), callbacks=callbacks, **options)
     assert refuses(path.read_bytes())
+
+
+def test_callbacks_say_what_they_are() -> None:
+    assert repr(mg.EarlyStopping("val_accuracy", mode="max")) == "EarlyStopping('val_accuracy', patience=5, mode='max')"
+    assert repr(mg.Checkpoint("run.npz", every=2)) == "Checkpoint('run.npz', every=2)"
