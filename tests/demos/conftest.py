@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,21 @@ import pytest
 DEMOS = Path(__file__).parents[2] / "demos"
 
 
+def load(patch, name):
+    spec = importlib.util.spec_from_file_location(f"demos_{name}", DEMOS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    patch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def demo(monkeypatch):
-    def load(name):
-        spec = importlib.util.spec_from_file_location(f"demos_{name}", DEMOS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        return module
+    return partial(load, monkeypatch)
 
-    return load
+
+@pytest.fixture(scope="module")
+def playground():
+    """The module demos/playground.py, once for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield load(patch, "playground")
