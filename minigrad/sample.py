@@ -2,9 +2,32 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from minigrad.engine import Mode, call_other, composites, constants, outside
+
+Rng: TypeAlias = "np.random.Generator | int | None"  # a string, since NumPy loads its generators only when used
+
+
+def generator(rng: Rng, name: str = "rng") -> "np.random.Generator":
+    """The generator that an argument `rng` stands for: itself, a new one with that seed, or for None one of any seed.
+
+    All that draws takes its `rng` so. A seed gives the same numbers again wherever it is given: to draw different ones
+    in many places, all of them reproducible, make one generator and hand it to each.
+
+    >>> generator(0).integers(10, size=3)
+    array([8, 6, 5])
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    is_seed = isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0
+    if rng is not None and not is_seed:
+        error = ValueError if isinstance(rng, (int, np.integer)) else TypeError
+        wanted = "a seed (an integer of at least 0), a generator such as np.random.default_rng(0), or None"
+        raise error(f"got {name}={rng!r}; wanted {wanted}.")
+    return np.random.default_rng(rng)
 
 
 def sample(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

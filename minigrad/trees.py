@@ -7,12 +7,17 @@ object can only be looked into (`named`), by its attributes.
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import islice
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from minigrad.engine import Tensor
+
+PLAIN = {type(None), bool, int, float, str, frozenset}  # which hold nothing, as is quick to see
 
 
 class Sealed:
@@ -20,7 +25,9 @@ class Sealed:
 
 
 def items(thing: Any) -> list[tuple[Any, Any]]:
-    """What a list, tuple or mapping holds, with the keys."""
+    """What a list, tuple, deque, mapping or array holds, with the keys."""
+    if isinstance(thing, np.ndarray):
+        return [*enumerate(thing.flat)]
     return [*thing.items()] if isinstance(thing, Mapping) else [*enumerate(thing)]
 
 
@@ -30,7 +37,7 @@ def parts(thing: Any) -> list[tuple[Any, Any]]:
     Functions, classes and (Python) modules are not looked into, but for those functions that hold something: bound
     methods and `functools.partial`.
     """
-    if isinstance(thing, (Tensor, FunctionType, ModuleType, type, Sealed)):
+    if type(thing) in PLAIN or isinstance(thing, (Tensor, FunctionType, ModuleType, type, Sealed)):
         return []
     if isinstance(thing, MethodType):
         return [("self", thing.__self__)]
@@ -38,7 +45,15 @@ def parts(thing: Any) -> list[tuple[Any, Any]]:
         return [("func", thing.func), *items(thing.args), *items(thing.keywords)]
     slots = [slot for kind in type(thing).__mro__ for slot in vars(kind).get("__slots__", ()) if hasattr(thing, slot)]
     attributes = [*getattr(thing, "__dict__", {}).items(), *((slot, getattr(thing, slot)) for slot in slots)]
-    return [*items(thing), *attributes] if isinstance(thing, (list, tuple, Mapping)) else attributes
+    holds_items = isinstance(thing, (list, tuple, deque, Mapping))
+    holds_objects = isinstance(thing, np.ndarray) and thing.dtype.kind == "O"
+    return [*items(thing), *attributes] if holds_items or holds_objects else attributes
+
+
+def unwrapped(part: Any) -> Any:
+    """The layer that a compiled one stands for, which adds nothing to the names; anything else as it is."""
+    is_wrapper = "__wrapped__" in getattr(part, "__dict__", ()) and not isinstance(part, FunctionType)
+    return part.__wrapped__ if is_wrapper else part
 
 
 def named(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -51,12 +66,39 @@ def named(thing: Any) -> Iterator[tuple[str, Any]]:
     stack = [("", thing)]
     while stack:
         name, part = stack.pop()
-        if "__wrapped__" in getattr(part, "__dict__", ()) and not isinstance(part, FunctionType):
-            part = part.__wrapped__  # a compiled layer stands for the layer, and adds nothing to the names
+        part = unwrapped(part)
         if id(part) not in seen:
             seen.add(id(part))
             yield name, part
             stack += [(f"{name}.{key}" if name else str(key), inner) for key, inner in reversed(parts(part))]
+
+
+def part_named(thing: Any, name: str) -> Any:
+    """The part that has a name, also where `named` gives it another, since it has several; None if there is none.
+
+    >>> part_named({"a": [1.5, 2.5]}, "a.1")
+    2.5
+    """
+    stack = [(thing, name)]
+    while stack:
+        whole, rest = stack.pop()
+        for key, part in parts(unwrapped(whole)):
+            if rest == str(key):
+                return unwrapped(part)
+            if not str(key) or rest.startswith(f"{key}."):
+                stack.append((part, rest[len(str(key)) + 1 :] if str(key) else rest))
+    return None
+
+
+def put_part(thing: Any, key: Any, part: Any) -> None:
+    """Let a thing hold another part where `parts` has a key; in a tuple, nothing can be put."""
+    has_items = isinstance(thing, (list, deque)) and isinstance(key, int)
+    if isinstance(thing, np.ndarray):
+        thing[np.unravel_index(key, thing.shape)] = part
+    elif has_items or (isinstance(thing, MutableMapping) and key in thing):
+        thing[key] = part
+    else:
+        object.__setattr__(thing, key, part)  # also where it is a frozen dataclass
 
 
 def leaves(arguments: Any) -> Iterator[Any]:

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from minigrad.engine import Tensor, constant
-
-Rng: TypeAlias = "np.random.Generator | None"  # a string, since NumPy loads its generators only when they are used
+from minigrad.sample import Rng, generator
 
 
 def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
@@ -63,7 +62,7 @@ def batches(
     size = max(rows, 1) if batch_size is None else batch_size
     if not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for all.")
-    order = None if rng is None else rng.permutation(rows)
+    order = None if rng is None else generator(rng).permutation(rows)
     stop = rows - rows % size if drop_last else rows
     takes = (slice(start, start + size) for start in range(0, stop, size))
     return (tuple(column[take if order is None else order[take]] for column in columns) for take in takes)
@@ -78,7 +77,7 @@ def train_test_split(
     class gives its share to the test, rounded down or up. Without an `rng` every call splits differently.
     Raises `ValueError` for unequal lengths, or if either side would be empty.
 
-    >>> x_train, x_test = train_test_split(np.arange(8), rng=np.random.default_rng(0))
+    >>> x_train, x_test = train_test_split(np.arange(8), rng=0)
     >>> len(x_train), len(x_test)
     (6, 2)
     """
@@ -89,7 +88,7 @@ def train_test_split(
             f"train_test_split got test_size={test_size!r} for {rows} rows; wanted at least one row on each side. "
             "Pass a fraction between 0 and 1, or a smaller count."
         )
-    order = (np.random.default_rng() if rng is None else rng).permutation(rows)
+    order = generator(rng).permutation(rows)
     labels = np.zeros(rows) if stratify is None else columns.pop()[order]  # without labels, all rows are of one class
     if labels.ndim != 1:
         raise ValueError(f"train_test_split got stratify of shape {labels.shape}; wanted one label per row: (n,).")
@@ -106,10 +105,22 @@ def stratified(labels: NDArray[Any], test_rows: int) -> NDArray[np.bool_]:
 
 
 def _aligned(caller: str, arrays: tuple[ArrayLike, ...], rng: Rng) -> tuple[list[NDArray[Any]], int]:
-    columns = [np.asarray(array) for array in arrays]
+    columns = [rows_of(caller, array) for array in arrays]
     lengths = [len(column) if column.ndim else None for column in columns]
     if len(set(lengths)) != 1 or lengths[0] is None:
         raise ValueError(f"{caller} got arrays of lengths {lengths}; wanted one or more of the same length.")
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"{caller} got rng={rng!r}; wanted a generator. Pass np.random.default_rng(seed).")
     return columns, lengths[0]
+
+
+def rows_of(owner: str, data: Any) -> NDArray[Any]:
+    """Data as an array of rows; raises for what NumPy would take for something else, in silence or with riddles."""
+    if isinstance(data, Iterator):
+        raise TypeError(f"{owner} got {data!r}, which gives its rows once: make an array of it, np.stack([*rows]).")
+    if hasattr(data, "toarray"):
+        raise TypeError(f"{owner} got a sparse {type(data).__name__}: make an array of it, by its method toarray().")
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError(f"{owner} got a masked array, whose mask would be lost: fill it, with data.filled(value).")
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"{owner} got rows of unequal lengths, which make no array: {error}") from error

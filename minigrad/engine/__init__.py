@@ -10,8 +10,8 @@ from minigrad.engine.node import (
     time_of, vjps,
 )
 from minigrad.engine.switch import (
-    Mode, alone, any_mode, by_hand, differentiating, ever_switched, is_inside, is_recording, mode, no_grad, on,
-    outside, quiet_context, quietly, recording, through, warnings_now,
+    Mode, Setting, Switch, alone, any_mode, by_hand, differentiating, ever_switched, is_inside, is_recording, mode,
+    no_grad, on, outside, quiet_context, quietly, recording, setting, through, warnings_now,
 )
 from minigrad.engine.messages import as_array, changed, explained, freed, name_of, refuse, users_line
 from minigrad.engine.call import answered, apply, call, call_other, numbers_of, unrecorded

@@ -1,7 +1,7 @@
 """Initial weights: each function draws an array of the given shape from the distribution whose name it bears.
 
-The fans of a weight of shape (out, in) are fan_in = in and fan_out = out. `rng` is a `numpy.random.Generator`; None
-takes a fresh one, seeded by the operating system. To use an initialiser, assign what it returns:
+The fans of a weight of shape (out, in) are fan_in = in and fan_out = out. `rng` is a `numpy.random.Generator`, a
+seed, or None, for one that is seeded by the operating system. To use an initialiser, assign what it returns:
 `layer.weight.data = nn.init.xavier_uniform(layer.weight.shape)`.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minigrad.engine import Array
+from minigrad.sample import Rng, generator
 
-Rng: TypeAlias = "np.random.Generator | None"  # a string, since NumPy loads its generators only when they are used
 Shape: TypeAlias = tuple[int, ...]
 
 SQRT2 = math.sqrt(2)  # the gain of ReLU
@@ -22,15 +22,15 @@ SQRT2 = math.sqrt(2)  # the gain of ReLU
 def uniform(shape: Shape, low: float, high: float, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
     """Uniform between `low` and `high`.
 
-    >>> uniform((2, 3), -1, 1, rng=np.random.default_rng(0)).shape
+    >>> uniform((2, 3), -1, 1, rng=0).shape
     (2, 3)
     """
-    return (rng or np.random.default_rng()).uniform(low, high, shape).astype(dtype)
+    return generator(rng).uniform(low, high, shape).astype(dtype)
 
 
 def normal(shape: Shape, mean: float, std: float, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:
     """Normal with the given mean and standard deviation."""
-    return (rng or np.random.default_rng()).normal(mean, std, shape).astype(dtype)
+    return generator(rng).normal(mean, std, shape).astype(dtype)
 
 
 def xavier_uniform(shape: Shape, gain: float = 1.0, *, rng: Rng = None, dtype: DTypeLike = np.float32) -> Array:

@@ -9,18 +9,17 @@ from numpy.typing import DTypeLike
 
 from minigrad.engine import Tensor, as_array
 from minigrad.nn import activations, init
-from minigrad.nn.init import Rng
-from minigrad.nn.module import Module, note_output
-from minigrad.sample import sample
+from minigrad.nn.module import Module, flag, note_output
+from minigrad.sample import Rng, generator, sample
 
 
 class Linear(Module):
     """The affine map x @ weight.T + bias, from (..., in_features) to (..., out_features).
 
     `weight` has shape (out_features, in_features) and `bias` (out_features,), as in PyTorch, and they are drawn as
-    there: uniform within 1 / sqrt(in_features), by `rng`.
+    there: uniform within 1 / sqrt(in_features), by `rng`, a generator or a seed.
 
-    >>> layer = Linear(2, 3, rng=np.random.default_rng(0))
+    >>> layer = Linear(2, 3, rng=0)
     >>> layer(np.ones((5, 2), np.float32)).shape
     (5, 3)
     """
@@ -30,9 +29,10 @@ class Linear(Module):
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
-        rng = rng or np.random.default_rng()  # the same for weight and bias
+        rng = generator(rng)  # the same for weight and bias
         bound = 1 / math.sqrt(in_features)
         self.in_features, self.out_features = in_features, out_features
+        bias = flag("bias", bias)
         self.weight = Tensor(init.uniform((out_features, in_features), -bound, bound, rng=rng, dtype=dtype), True)
         self.bias = Tensor(init.uniform((out_features,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
 
@@ -103,7 +103,7 @@ class Dropout(Module):
         if not 0 <= p < 1:
             raise ValueError(f"Dropout({p}): the probability of a zero must be at least 0 and below 1")
         self.p = p
-        self.rng = rng or np.random.default_rng()
+        self.rng = generator(rng)
 
     def forward(self, x: Any) -> Any:
         if not self.training or self.p == 0:

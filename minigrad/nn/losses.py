@@ -1,9 +1,11 @@
 """Losses: how far predictions are from targets, spelled in NumPy like the activations.
 
 `prediction` and `target` have equal shapes, but for `cross_entropy`. The reduction "mean" averages over all elements,
-"sum" adds them up, and "none" keeps their shape.
+"sum" adds them up, and "none" keeps their shape. What cannot be right raises: words for numbers, probabilities and
+soft targets outside of [0, 1] by more than rounding, labels out of range. A nan passes through.
 """
 
+import math
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -40,6 +42,8 @@ def huber_loss(prediction: Any, target: Any, reduction: Reduction = "mean", delt
     >>> huber_loss(np.array([0.5, 3.0]), np.zeros(2), "none")
     array([0.125, 2.5  ])
     """
+    if not 0 < delta < math.inf:
+        raise ValueError(f"huber_loss got delta={delta}: it must be above 0, and finite")
     prediction, target = _equal_shapes("huber_loss", prediction, target)
     difference = prediction - target
     error = np.absolute(difference)
@@ -59,6 +63,7 @@ def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
     array([ 0.6931,  0.    , 27.631 ])
     """
     prediction, target = _equal_shapes("log_loss", prediction, target)
+    prediction, target = prediction + _excess(prediction), _soft_target("log_loss", target)
     losses = -(target * _floored_log(prediction)) - (1 - target) * _floored_log(1 - prediction)
     return _reduced(losses, reduction)
 
@@ -79,6 +84,7 @@ def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean"
     array([1.00000000e+03, 1.92874985e-22])
     """
     logits, target = _equal_shapes("log_loss_with_logits", logits, target)
+    target = _soft_target("log_loss_with_logits", target)
     return _reduced(target * softplus(-logits) + (1 - target) * softplus(logits), reduction)
 
 
@@ -92,10 +98,15 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
     >>> cross_entropy(np.array([[0.0, 0.0], [0.0, 1000.0]]), np.array([0, 0]), "none")
     array([6.93147181e-01, 1.00000000e+03])
     """
-    logits, target = as_array(logits), as_array(target)
-    log_probabilities = log_softmax(logits)
+    logits, target = _arrays("cross_entropy", logits, target)
+    if logits.ndim == 0 or logits.shape[-1] == 1:
+        raise ValueError(
+            f"cross_entropy got logits of shape {logits.shape}: the last axis has a number for each class, and of a "
+            "single class the loss is always 0. For one number for yes or no, use log_loss_with_logits."
+        )
     if target.shape == logits.shape:
-        return _reduced(-np.sum(target * log_probabilities, axis=-1), reduction)
+        target = _soft_target("cross_entropy", target)
+        return _reduced(-np.sum(target * log_softmax(logits), axis=-1), reduction)
     if target.shape != logits.shape[:-1] or target.dtype.kind not in "iu":
         raise ValueError(
             f"cross_entropy of logits of shape {logits.shape} got a target of shape {target.shape} and dtype "
@@ -104,7 +115,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
         )
     labels = _labels(numbers_of(target), classes=logits.shape[-1])
     chosen = (*np.indices(labels.shape, sparse=True), labels)
-    return _reduced(-log_probabilities[chosen], reduction)
+    return _reduced(-log_softmax(logits)[chosen], reduction)
 
 
 @constant  # which makes it a call of compiled programs, so that they check the labels of every batch
@@ -114,8 +125,50 @@ def _labels(labels: Any, *, classes: int) -> Any:
     return labels
 
 
+def _soft_target(name: str, target: Any) -> Any:
+    checked = _in_unit_interval(target, what=f"{name} got targets")
+    return target if getattr(target, "requires_grad", False) else checked  # so that a compiled loss checks it, too
+
+
+@constant
+def _in_unit_interval(numbers: Any, *, what: str) -> Any:
+    if _is_inside(numbers):
+        return numbers
+    low, high = np.fmin.reduce(numbers, axis=None), np.fmax.reduce(numbers, axis=None)
+    rounding = 16 * np.finfo(numbers.dtype).eps if numbers.dtype.kind == "f" else 0
+    if low < -rounding or high > 1 + rounding:
+        raise ValueError(f"{what} from {low} to {high}: they must lie in [0, 1].")
+    return numbers
+
+
+def _is_inside(numbers: Any) -> bool:
+    """Whether all lie in [0, 1]; no nan does."""
+    least, most = np.minimum.reduce, np.maximum.reduce
+    return bool(most(numbers, axis=None, initial=1) == 1 and least(numbers, axis=None, initial=0) == 0)
+
+
+@constant
+def _excess(probabilities: Any) -> Any:
+    """What rounding has put beyond 0 or 1, to be added; zero almost everywhere."""
+    if _is_inside(probabilities):
+        return np.zeros(probabilities.shape, probabilities.dtype)
+    _in_unit_interval(probabilities, what="log_loss got probabilities (for logits there is log_loss_with_logits)")
+    return np.clip(probabilities, 0, 1) - probabilities
+
+
+def _arrays(name: str, prediction: Any, target: Any) -> list[Any]:
+    arrays = [as_array(prediction), as_array(target)]
+    for array in arrays:
+        if array.dtype.kind not in "biufc":
+            raise TypeError(
+                f"{name} got values of dtype {array.dtype}: it takes numbers. Words become labels by "
+                "np.unique(words, return_inverse=True)."
+            )
+    return arrays
+
+
 def _equal_shapes(name: str, prediction: Any, target: Any) -> list[Any]:
-    prediction, target = as_array(prediction), as_array(target)
+    prediction, target = _arrays(name, prediction, target)
     if prediction.shape != target.shape:
         raise ValueError(
             f"{name} got a prediction of shape {prediction.shape} and a target of shape {target.shape}: they must be "

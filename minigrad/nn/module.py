@@ -1,15 +1,14 @@
 """Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
 import reprlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.engine import clear, no_grad, through
+from minigrad.engine import Setting, Switch, clear, no_grad, setting, through
 from minigrad.files import load_arrays, save_arrays
 from minigrad.nn import state
 from minigrad.trees import Whole, named, parts
@@ -17,16 +16,38 @@ from minigrad.trees import Whole, named, parts
 Self = TypeVar("Self", bound="Module")
 
 _outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", default=None)
+_modes: ContextVar[Setting | None] = ContextVar("training_modes", default=None)  # see `in_mode`
 
 
-class Module(Whole):
+def flag(name: str, value: Any) -> bool:
+    """A switch among the arguments as a bool; anything else would be taken for True, as "no" is."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"got {name}={value!r}; wanted True or False.")
+    return bool(value)
+
+
+class Module(Whole, metaclass=state.Constructed):
     """Something with parameters that is called like a function; subclasses define `forward`.
 
     Parameters are the tensors that require a gradient among its attributes, and in lists, tuples, dicts and objects
-    there; nothing is registered. The state, which is saved and loaded, is all tensors found there, the frozen ones too.
+    there; nothing is registered. The state, which is saved and loaded, has besides them all tensors and arrays that the
+    module had once it was constructed, such as running statistics, but for attributes with an underscore in front.
     """
 
-    training = True  # False in evaluation mode; see `train` and `eval`
+    @property
+    def training(self) -> bool:
+        """True, but False in evaluation mode; see `train` and `eval`. In a thread that predicts, it is False there."""
+        modes = {} if _modes.get() is None or (found := setting(_modes)) is None else found.value
+        mode = modes.get(id(self), modes.get(None))
+        return vars(self).get("training", True) if mode is None else mode  # type: ignore[no-any-return]
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        found, mode = setting(_modes), flag("training", mode)
+        if found is not None and id(self) in found.value:
+            found.value[id(self)] = mode
+        else:
+            vars(self)["training"] = mode
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
@@ -42,6 +63,7 @@ class Module(Whole):
 
     def train(self: Self, mode: bool = True) -> Self:
         """Set `training` on this module and all in it; Dropout, for one, heeds it."""
+        mode = flag("mode", mode)
         for _, item in named(self):
             if isinstance(item, Module):
                 item.training = mode
@@ -118,14 +140,12 @@ def note_output(layer: Callable[..., Any], output: Any) -> None:
         outputs.append((layer, output))
 
 
-@contextmanager
-def in_mode(model: Any, training: bool) -> Iterator[None]:
-    """Run a block with all modules in `model` in training or evaluation mode, then put each back to its own."""
-    modes = [(item, item.training) for _, item in named(model) if isinstance(item, Module)]
-    for module, _ in modes:
-        module.training = training
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def in_mode(model: Any, training: bool) -> Switch:
+    """A switch that has all modules in `model` in training or evaluation mode, for this thread and async task only.
+
+    In evaluation, so is every other module, since those that a plain function uses cannot be seen.
+    """
+    outer = setting(_modes)
+    modes = {id(item): training for _, item in named(model) if isinstance(item, Module)}
+    around: dict[int | None, bool] = outer.value if outer else {}
+    return Switch(_modes, {**around, **modes, **({} if training else {None: False})})

@@ -1,18 +1,96 @@
-"""The state of an object, of any kind: its tensors by name, to be listed, copied and given back."""
+"""The state of an object, of any kind: its tensors and arrays by name, to be listed, copied and given back.
 
-from collections.abc import Mapping
+Of a module, it is every leaf that requires a gradient, and every tensor and array of numbers that the module had when
+it was constructed, but for those with an underscore before their names. What `forward` leaves behind for a reader, as
+in `self.out = ...`, is none. Other objects do not remember how they were constructed: it is all leaf tensors of them.
+"""
+
+import functools
+from abc import ABCMeta
+from collections.abc import Iterator, Mapping
+from random import Random
 from typing import Any
 
 import numpy as np
 
 from minigrad.engine import Array, Tensor
-from minigrad.trees import named
+from minigrad.trees import named, part_named, parts, put_part
+
+
+class Constructed(ABCMeta):
+    """The class of classes whose objects remember the names of what they had when they were constructed."""
+
+    _constructed: frozenset[str]
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        its_own = frozenset(rest for _, owner, rest, _ in _belongings(made) if owner is made)
+        object.__setattr__(made, "_constructed", its_own)  # also where it is a frozen dataclass
+        return made
+
+
+def _belongings(obj: Any) -> Iterator[tuple[str, Any, str, Any]]:
+    """All that is state: its name, the innermost module that it belongs to, its name there, and the thing itself."""
+    modules: dict[str, Any] = {}
+    for name, item in named(obj):
+        if isinstance(type(item), Constructed):
+            modules[name] = item
+        elif isinstance(item, (Tensor, np.ndarray, np.generic)):
+            head, rest = _parted(name, modules)
+            owner = modules.get(head)
+            if _is_parameter(item) or _is_kept(item, owner, rest):
+                yield name, owner, rest, item
+        elif isinstance(item, (set, frozenset)):
+            _check_set(name, item)
+
+
+def _parted(name: str, modules: Mapping[str, Any]) -> tuple[str, str]:
+    """The longest part before a dot that is the name of a module, or "", and what follows it."""
+    head, _, rest = name.rpartition(".")
+    while head and head not in modules:
+        head, _, last = head.rpartition(".")
+        rest = f"{last}.{rest}"
+    return head, rest
+
+
+def _is_parameter(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.requires_grad and item.function is None
+
+
+def _is_kept(item: Any, owner: Any, rest: str) -> bool:
+    if item.dtype.kind not in "biufc" or (isinstance(item, Tensor) and item.function is not None):
+        return False
+    at_first = getattr(owner, "_constructed", None)
+    if at_first is not None:
+        return rest in at_first
+    is_array = isinstance(item, np.ndarray) and owner is not None  # a scalar of NumPy's is an option, as a float is
+    return (isinstance(item, Tensor) or is_array) and not any(part.startswith("_") for part in rest.split("."))
+
+
+def _check_set(name: str, things: Any) -> None:
+    for thing in things:
+        if not isinstance(thing, str) and any(
+            isinstance(part, Tensor) or is_generator(part) for _, part in named(thing)
+        ):
+            raise TypeError(
+                f"{name or 'this'} is a set that holds {type(thing).__name__}: what is in it has no order, and so no "
+                "names. Keep it in a list or a dict."
+            )
+
+
+def named_state(obj: Any) -> dict[str, Any]:
+    """The tensors and arrays that are the state of an object, by name; a shared one once, by its first name."""
+    state: dict[str, Any] = {}
+    for name, _, _, item in _belongings(obj):
+        if name in state:
+            raise ValueError(f"two things in {type(obj).__name__} have the name {name!r}: give one of them another")
+        state[name] = item
+    return state
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
     """The leaf tensors in `obj` that require a gradient, with names like `layers.0.weight`; a shared one once."""
-    tensors = [(name, item) for name, item in named(obj) if isinstance(item, Tensor)]
-    return [(name, tensor) for name, tensor in tensors if tensor.requires_grad and tensor.function is None]
+    return [(name, item) for name, item in named_state(obj).items() if _is_parameter(item)]
 
 
 def parameters(obj: Any) -> list[Tensor]:
@@ -24,35 +102,96 @@ def parameters(obj: Any) -> list[Tensor]:
     return [parameter for _, parameter in named_parameters(obj)]
 
 
+def is_generator(thing: Any) -> bool:
+    """Whether it draws random numbers, for NumPy or for Python."""
+    return isinstance(thing, (np.random.Generator, np.random.RandomState, np.random.BitGenerator, Random))
+
+
+def named_generators(obj: Any) -> dict[str, Any]:
+    """All generators of random numbers in an object by name; a shared one once."""
+    generators: dict[str, Any] = {}
+    for name, item in named(obj):
+        if is_generator(item) and generators.setdefault(name, item) is not item:
+            raise ValueError(f"two generators in {type(obj).__name__} have the name {name!r}: give one another")
+    return generators
+
+
 def state_dict(obj: Any) -> dict[str, Array]:
-    """A copy of all tensors in `obj` by name; those that require no gradient too."""
-    return {name: item.data.copy() for name, item in named(obj) if isinstance(item, Tensor)}
+    """A copy of the state of `obj`, its tensors and arrays by name; also of those that require no gradient."""
+    return {
+        name: (item.data if isinstance(item, Tensor) else np.asarray(item)).copy()
+        for name, item in named_state(obj).items()
+    }
 
 
 def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> None:
-    """Take over the numbers of a state dict, in the dtypes that the tensors have.
+    """Take over the numbers of a state dict, in the dtypes that the tensors and arrays have.
 
-    Raises one ValueError that lists all missing, unexpected and misshapen names, and changes nothing then. Unless
-    `strict`, missing and unexpected names are passed over.
+    What has several names here, since it is shared, may come by any of them. Raises one ValueError that lists all
+    names that are missing, unexpected, or of arrays that do not fit, and changes nothing then. Unless `strict`, missing
+    and unexpected names are passed over. Tensors stay the same objects; an array is replaced, and so never overwritten.
     """
-    tensors = {name: item for name, item in named(obj) if isinstance(item, Tensor)}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    for name, array in fitting_arrays(obj, shapes, state, strict).items():
-        tensors[name].data = array.astype(tensors[name].dtype)
-
-
-def fitting_arrays(owner: Any, shapes: Mapping[str, Any], state: Mapping[str, Any], strict: bool) -> dict[str, Array]:
-    """The arrays of a state by name, or one ValueError that lists all that do not fit the `shapes` of their owner."""
-    arrays = {name: np.asarray(state[name]) for name in shapes if name in state}
-    problems = []
-    if strict:
-        problems += [f"missing: {name}" for name in shapes if name not in state]
-        problems += [f"unexpected: {name}" for name in state if name not in shapes]
+    own = named_state(obj)
+    arrays = fitting_arrays(obj, own, _by_first_names(obj, own, state), strict)
+    new = {id(own[name]): array for name, array in arrays.items() if not isinstance(own[name], Tensor)}
+    places = list(_places(obj, new)) if new else []
     for name, array in arrays.items():
-        if array.shape != shapes[name]:
-            problems.append(f"misshapen: {name} is {array.shape}, and {shapes[name]} was wanted")
-        elif array.dtype.kind not in "biuf":
-            problems.append(f"not a real number: {name} is of dtype {array.dtype}")
+        if isinstance(own[name], Tensor):
+            own[name].data = array
+    for holder, key, array in places:
+        put_part(holder, key, array)
+
+
+def _by_first_names(obj: Any, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state by those names that `named_state` gives."""
+    names = {id(item): name for name, item in own.items()}
+    arrays: dict[str, Any] = {}
+    for name, array in state.items():
+        first = name if name in own else names.get(id(part_named(obj, name)), name)
+        if first in arrays and not np.array_equal(arrays[first], array):
+            raise ValueError(f"{first} has several names in {type(obj).__name__}, and in this state different numbers")
+        arrays[first] = array
+    return arrays
+
+
+def _places(obj: Any, new: Mapping[int, Array]) -> Iterator[tuple[Any, Any, Array]]:
+    """Where the arrays in an object are held that are to be replaced, with the new ones."""
+    for name, holder in named(obj):
+        for key, part in parts(holder):
+            if id(part) not in new or np.array_equal(part, new[id(part)], equal_nan=part.dtype.kind in "fc"):
+                continue
+            if isinstance(holder, (tuple, functools.partial)):
+                raise ValueError(f"{name}.{key} is held by a tuple, which cannot hold another array: use a list")
+            yield holder, key, new[id(part)]
+
+
+def fitting_arrays(owner: Any, wanted: Mapping[str, Any], state: Mapping[str, Any], strict: bool) -> dict[str, Array]:
+    """The arrays of a state in the dtypes of those `wanted`, or one ValueError that lists all that do not fit."""
+    arrays, problems = {}, []
+    if strict:
+        problems += [f"missing: {name}" for name in wanted if name not in state]
+        problems += [f"unexpected: {name}" for name in state if name not in wanted]
+    for name in wanted:
+        if name in state:
+            array, (shape, dtype) = np.asarray(state[name]), (wanted[name].shape, wanted[name].dtype)
+            if array.shape != shape:
+                problems.append(f"misshapen: {name} is {array.shape}, and {shape} was wanted")
+            elif array.dtype.kind not in ("biufc" if dtype.kind == "c" else "biuf"):
+                problems.append(f"not a real number: {name} is of dtype {array.dtype}")
+            else:
+                with np.errstate(all="ignore"):
+                    arrays[name] = array.astype(dtype)
+                if not _is_the_same(arrays[name], array):
+                    problems.append(
+                        f"not of dtype {dtype}: {name} has numbers of dtype {array.dtype} that it cannot hold"
+                    )
     if problems:
         raise ValueError(f"this state does not fit {type(owner).__name__}:\n  " + "\n  ".join(problems))
     return arrays
+
+
+def _is_the_same(cast: Array, array: Array) -> bool:
+    """Whether an array is another in its own dtype, up to rounding: an integer is not rounded, and no number lost."""
+    if cast.dtype.kind in "biu":
+        return bool(np.array_equal(cast, array))
+    return bool(np.array_equal(np.isfinite(cast), np.isfinite(array)))

@@ -1,21 +1,37 @@
-"""Checks of the numbers that optimizers and schedules are given."""
+"""Checks of the numbers that optimizers, schedules and callbacks are given."""
 
 import math
+from typing import Any
+
+import numpy as np
 
 
-def at_least_zero(**options: float) -> None:
+def numbers(**options: Any) -> None:
+    """Raise TypeError for what is no single real number."""
+    for name, value in options.items():
+        is_scalar = getattr(value, "ndim", None) == 0 and value.dtype.kind in "iuf"
+        if isinstance(value, bool) or not (isinstance(value, (int, float)) or is_scalar):
+            hint = ", which fit(schedule=...) asks for one before each step" if callable(value) else ""
+            raise TypeError(f"got {name}={value!r}{hint}; wanted a number.")
+
+
+def at_least_zero(**options: Any) -> None:
+    numbers(**options)
     for name, value in options.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}={value}: it must be at least 0, and finite")
 
 
-def fraction(**options: float) -> None:
+def fraction(**options: Any) -> None:
+    numbers(**options)
     for name, value in options.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name}={value}: it must be at least 0 and below 1")
 
 
-def at_least_one(**options: int) -> None:
+def at_least_one(**options: Any) -> None:
     for name, value in options.items():
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            raise TypeError(f"got {name}={value!r}; wanted an integer of at least 1.")
         if value < 1:
             raise ValueError(f"{name}={value}: it must be at least 1")

@@ -11,20 +11,36 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from minigrad.engine import (  # isort: skip
     Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, set_numbers, through, touch,
 )  # fmt: skip
-from minigrad.nn.state import fitting_arrays
+from minigrad.nn.state import fitting_arrays, named_parameters
 from minigrad.optim.checks import at_least_zero, fraction
 from minigrad.tables.composites import composition
 from minigrad.tables.linalg import taken_apart
-from minigrad.trees import Sealed
+from minigrad.trees import Sealed, Whole
 
 CHUNK = 3 * 2**13  # elements that are moved at a time; a larger parameter has a vector of its own
+
+
+Parameters: TypeAlias = Any  # a model, a Tensor, or an iterable of Tensors, or of pairs of a name and a Tensor
+
+
+def named_tensors(parameters: Parameters) -> dict[str, Any]:
+    """What is meant by parameters, each once, by the names in the model, or else numbered."""
+    if isinstance(parameters, (Whole, Mapping)) or not isinstance(parameters, Iterable):
+        return dict(named_parameters(parameters))
+    listed: list[Any] = [parameters] if isinstance(parameters, Tensor) else [*parameters]
+    if all(isinstance(each, tuple) and isinstance(each[0], str) for each in listed):
+        names = {id(tensor): name for name, tensor in reversed(listed)}
+        if len({*names.values()}) < len(names):
+            raise ValueError(f"two parameters have one name, of {', '.join(name for name, _ in listed)}")
+        return {names[id(tensor)]: tensor for _, tensor in listed}
+    return {str(i): each for i, each in enumerate({id(each): each for each in listed}.values())}
 
 
 class Flat(Sealed):
@@ -82,28 +98,33 @@ class Number:
         return number.item() if type(optimizer.numbers) is Numbers else number  # in `moved_by`, what stands for it
 
     def __set__(self, optimizer: Any, number: float) -> None:
+        if not isinstance(number, Tensor) or mode() is None:  # under a mode, it may be one without a number
+            at_least_zero(**{self.name: number})
         getattr(optimizer.numbers, self.name).data = number
 
 
 class Optimizer:
     """What all optimizers share: `lr`, the step, and the state that a checkpoint keeps.
 
-    `parameters` are tensors that require a gradient, such as `model.parameters()`; each counts once. `weight_decay`
-    adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one of zero.
+    `parameters` is a model, or tensors that require a gradient, such as `model.parameters()`; each counts once.
+    `weight_decay` adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one
+    of zero. In the state, a model's parameters have the names that they have there, and others are numbered.
     """
 
     lr, steps = Number(), Number()
     slots: tuple[str, ...] = ()  # names of what the algorithm remembers for every number of a parameter
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
-        self.parameters = list({id(parameter): parameter for parameter in parameters}.values())
+    def __init__(self, parameters: Parameters, lr: float, weight_decay: float = 0.0) -> None:
+        named = named_tensors(parameters)
+        self.names, self.parameters = [*named], [*named.values()]
         self._leaves = tuple(self.parameters)
         if not self.parameters:
             raise ValueError(f"{type(self).__name__} got no parameters: give it tensors, such as model.parameters()")
         groups: dict[Any, list[Tensor]] = {}
         for parameter in self.parameters:
             if not isinstance(parameter, Tensor) or not parameter.requires_grad or parameter.function is not None:
-                raise TypeError(f"{type(self).__name__} takes leaf tensors that require a gradient, not {parameter!r}")
+                wanted = "leaf tensors that require a gradient, or a model of them"
+                raise TypeError(f"{type(self).__name__} takes {wanted}, not {parameter!r}")
             alone = id(parameter) if parameter.size > CHUNK else None
             groups.setdefault((parameter.dtype, alone), []).append(parameter)
         at_least_zero(lr=lr, weight_decay=weight_decay)
@@ -131,6 +152,10 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         through("write", clear, self._leaves)
+
+    def is_finite(self) -> bool:
+        """Whether no parameter is nan or inf, as the last step left them."""
+        return all(np.isfinite(flat.data).all() for flat in self.flats)
 
     def step(self) -> None:
         """Move all parameters once, by their gradients; where one diverges, it shows in the loss."""
@@ -184,29 +209,32 @@ class Optimizer:
             )
         return moved
 
-    def _remembered(self) -> dict[str, Array]:
+    def _remembered(self, names: Sequence[str] | None) -> dict[str, Array]:
         """What is remembered for each parameter, in its shape."""
-        numbers = {id(parameter): i for i, parameter in enumerate(self.parameters)}
+        named = {id(parameter): name for name, parameter in zip(names or self.names, self.parameters, strict=True)}
         return {
-            f"{slot}.{numbers[id(parameter)]}": part
+            f"{slot}.{named[id(parameter)]}": part
             for flat in self.flats
             for slot, vector in zip(self.slots, flat.state, strict=True)
             for parameter, part in zip(flat.parameters, flat.parts(array_of(vector)), strict=True)
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of what changes from step to step, besides the parameters and their gradients."""
-        return {"lr": self.lr, "steps": self.steps, **{k: part.copy() for k, part in self._remembered().items()}}
+    def state_dict(self, names: Sequence[str] | None = None) -> dict[str, Any]:
+        """A copy of what changes from step to step, besides the parameters and their gradients.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        `names` are those of the parameters, in the order of `parameters`, if they are to have others than their own.
+        """
+        remembered = {name: part.copy() for name, part in self._remembered(names).items()}
+        return {"lr": self.lr, "steps": self.steps, **remembered}
+
+    def load_state_dict(self, state: Mapping[str, Any], names: Sequence[str] | None = None) -> None:
         """Take over the state of the same kind of optimizer over the same parameters, or raise and change nothing."""
-        arrays = fitting_arrays(self, {name: np.shape(value) for name, value in self.state_dict().items()}, state, True)
-        lr, steps = arrays["lr"].item(), arrays["steps"].item()
+        own = {name: np.asarray(value) for name, value in self.state_dict(names).items()}
+        arrays = fitting_arrays(self, own, state, True)
+        lr, steps = float(arrays["lr"]), int(arrays["steps"])
         at_least_zero(lr=lr, steps=steps)
-        if steps != int(steps):
-            raise ValueError(f"steps={steps}: it must be a whole number")
-        self.lr, self.steps = lr, int(steps)
-        for name, part in self._remembered().items():
+        self.lr, self.steps = lr, steps
+        for name, part in self._remembered(names).items():
             part[...] = arrays[name]
 
 
@@ -242,13 +270,15 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
         at_least_zero(momentum=momentum)
+        if not isinstance(nesterov, bool):
+            raise TypeError(f"got nesterov={nesterov!r}; wanted True or False.")
         if nesterov and not momentum:
             raise ValueError("nesterov=True looks ahead by the momentum: give one, such as momentum=0.9")
         self.momentum, self.nesterov = momentum, nesterov
@@ -276,7 +306,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 0.01,
         alpha: float = 0.99,
         eps: float = 1e-8,
@@ -306,12 +336,14 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"got betas={betas!r}; wanted two numbers, such as (0.9, 0.999).")
         fraction(beta1=betas[0], beta2=betas[1])
         at_least_zero(eps=eps)
         self.betas, self.eps = betas, eps
@@ -336,7 +368,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -349,11 +381,12 @@ class AdamW(Adam):
         return p, g
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     """Scale all gradients so that their common Euclidean norm is at most `max_norm`; returns the norm before.
 
-    Pascanu et al., ICML 2013 (arXiv:1211.5063). Call it between backward() and step(). When a gradient is inf or nan,
-    so is the norm, and no gradient is changed: there is no length to scale to.
+    Pascanu et al., ICML 2013 (arXiv:1211.5063). Call it between backward() and step(), with a model, a tensor, or
+    tensors; `fit` has an argument for it. When a gradient is inf or nan, so is the norm, and no gradient is changed:
+    there is no length to scale to.
 
     >>> p = Tensor([3.0, 4.0], requires_grad=True)
     >>> np.sum(p * p / 2).backward()
@@ -361,7 +394,10 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     (5.0, array([0.6, 0.8]))
     """
     at_least_zero(max_norm=max_norm)
-    gradients = {p: g for p in parameters if (g := p.grad) is not None}
+    tensors = named_tensors(parameters).values()
+    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise TypeError(f"clip_grad_norm takes a model, a tensor, or tensors, and found none in {parameters!r}")
+    gradients = {p: g for p in tensors if (g := p.grad) is not None}
     norms = [np.linalg.norm(g.astype(np.float64)) for g in gradients.values()]  # in float32 they could overflow
     total: Any = functools.reduce(np.hypot, norms, np.float64(0))
     scale = np.where((max_norm < total) & (total < math.inf), max_norm / np.where(total > 0, total, 1), 1)

@@ -1,6 +1,7 @@
 """Schedules: functions from the number of steps done to the learning rate of the next step. They have no state.
 
-In a loop of your own, say `optimizer.lr = schedule(optimizer.steps)` before each step.
+`fit` counts the steps from its own first one, and gives the optimizer back the learning rate that it had. In a loop of
+your own, say `optimizer.lr = schedule(optimizer.steps)` before each step.
 """
 
 import functools
@@ -9,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import ParamSpec, TypeAlias
 
-from minigrad.optim.checks import at_least_one, fraction
+from minigrad.optim.checks import at_least_one, at_least_zero, fraction
 
 Schedule: TypeAlias = Callable[[int], float]
 P = ParamSpec("P")
@@ -47,6 +48,7 @@ def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
     >>> [step_schedule(1.0, every=2, gamma=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
+    at_least_zero(lr=lr, gamma=gamma)
     at_least_one(every=every)
     return lambda step: lr * gamma ** (step // every)
 
@@ -54,6 +56,7 @@ def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
 @shown
 def exponential_schedule(lr: float, gamma: float) -> Schedule:
     """`lr`, multiplied by `gamma` after every step."""
+    at_least_zero(lr=lr, gamma=gamma)
     return lambda step: lr * gamma**step
 
 
@@ -64,6 +67,7 @@ def cosine_schedule(lr: float, steps: int, final: float = 0.0) -> Schedule:
     >>> [cosine_schedule(1.0, steps=2)(step) for step in range(4)]
     [1.0, 0.5, 0.0, 0.0]
     """
+    at_least_zero(lr=lr, final=final)
     at_least_one(steps=steps)
     return lambda step: _cosine(lr, final, min(step / steps, 1))
 
@@ -75,6 +79,7 @@ def warmup_schedule(steps: int, then: Schedule | float) -> Schedule:
     >>> [warmup_schedule(2, then=1.0)(step) for step in range(4)]
     [0.5, 1.0, 1.0, 1.0]
     """
+    at_least_zero(steps=steps, **({} if callable(then) else {"then": then}))
     after = then if callable(then) else lambda step: then
     return lambda step: after(0) * (step + 1) / steps if step < steps else after(step - steps)
 
@@ -87,6 +92,7 @@ def one_cycle_schedule(
 
     It starts at max_lr / start_factor and ends, at the last step, at that divided by `final_factor`.
     """
+    at_least_zero(max_lr=max_lr, start_factor=start_factor, final_factor=final_factor)
     at_least_one(steps=steps)
     fraction(rise=rise)
     start = max_lr / start_factor

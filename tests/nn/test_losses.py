@@ -191,10 +191,8 @@ def test_log_loss_goes_on_evenly_below_its_bound(p: float, t: float) -> None:
     assert derivative(nn.log_loss)(p, t) == pytest.approx(-1e12 if t else 1)
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.1, NAN])
-def test_log_loss_of_what_is_no_probability_is_nan(p: float) -> None:
-    with np.errstate(invalid="ignore"):
-        assert math.isnan(nn.log_loss(p, 0.5))
+def test_log_loss_of_nan_is_nan() -> None:
+    assert math.isnan(nn.log_loss(NAN, 0.5))
 
 
 @given(st.floats(-1e300, 1e300), st.floats(0, 1))
@@ -236,7 +234,7 @@ def test_log_loss_with_logits_is_the_log_loss_of_a_sigmoid(seed: int, shape: tup
 def classifications(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Logits of shape (..., classes) and integer labels of shape (...)."""
     shape = draw(nps.array_shapes(min_dims=0, max_dims=3, max_side=4))
-    classes = draw(st.integers(1, 5))
+    classes = draw(st.integers(2, 5))
     rng = np.random.default_rng(draw(seeds))
     dtype = draw(st.sampled_from([np.int64, np.int32, np.uint8]))
     return rng.normal(0, 5, (*shape, classes)), np.asarray(rng.integers(classes, size=shape)).astype(dtype)
@@ -270,7 +268,7 @@ def test_the_gradient_of_cross_entropy_is_softmax_minus_one_hot(case: Any, dtype
         np.testing.assert_allclose(g, softmax(logits.astype(float)) - one_hot, atol=20 * np.finfo(dtype).eps)
 
 
-@given(seeds, shapes, st.integers(1, 5))
+@given(seeds, shapes, st.integers(2, 5))
 def test_cross_entropy_of_soft_targets(seed: int, shape: tuple[int, ...], classes: int) -> None:
     rng = np.random.default_rng(seed)
     logits, target = rng.normal(0, 3, (*shape, classes)), rng.dirichlet(np.ones(classes), shape)
@@ -317,6 +315,96 @@ def test_cross_entropy_refuses_what_is_no_label(target: Any, message: str) -> No
     for given_target in (np.array(target), mg.Tensor(np.array(target))):
         with pytest.raises(ValueError, match=message):
             nn.cross_entropy(np.zeros((2, 3)), given_target)
+
+
+# ------------------------------------------------------------------------------------------------ what cannot be right
+
+BINARY = [nn.log_loss, nn.log_loss_with_logits]
+WAYS = [np.asarray, mg.Tensor, lambda array: mg.Tensor(array, requires_grad=True)]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["array", "tensor", "tracked"])
+@pytest.mark.parametrize("wrong", [2.0, -1.0, 1.001, -0.001, math.inf])
+def test_soft_targets_lie_between_zero_and_one(way: Any, wrong: float) -> None:
+    target = way(np.array([0.5, wrong, NAN]))
+    for loss in BINARY:
+        with pytest.raises(ValueError, match=rf"{loss.__name__} got targets from .*: they must lie in \[0, 1\]"):
+            loss(np.full(3, 0.5), target)
+    with pytest.raises(ValueError, match=r"cross_entropy got targets from .*: they must lie in \[0, 1\]"):
+        nn.cross_entropy(np.zeros((1, 3)), target[None])
+
+
+@pytest.mark.parametrize("target", [[[1, -1, -1]], [[0, 2, 0]]], ids=["signs", "counts"])
+def test_of_integers_they_are_0_or_1(target: Any) -> None:
+    with pytest.raises(ValueError, match="cross_entropy got targets from"):
+        nn.cross_entropy(np.zeros((1, 3)), np.array(target))
+    for dtype in (bool, np.uint8, np.int64):
+        assert nn.cross_entropy(np.zeros((1, 3)), np.array([[0, 1, 0]], dtype)) == pytest.approx(math.log(3))
+        assert nn.log_loss(np.full(2, 0.5), np.array([0, 1], dtype)) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("wrong", [7.0, -0.1, 1.001, math.inf, -math.inf])
+def test_probabilities_lie_there_too(wrong: float) -> None:
+    for way in WAYS:
+        with pytest.raises(ValueError, match=r"log_loss got probabilities \(for logits .* from .*: they must lie in"):
+            nn.log_loss(way(np.array([0.5, wrong, NAN])), np.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, *DTYPES])
+def test_what_rounding_puts_beyond_counts_as_0_or_1(dtype: Any) -> None:
+    above, below = np.nextafter(dtype(1), dtype(2)), np.nextafter(dtype(0), dtype(-1))
+    for near, exact in [(above, dtype(1)), (below, dtype(0)), (-np.finfo(dtype).eps, dtype(0))]:
+        for target in (0, 1):
+            slope = derivative(lambda p, target=target: nn.log_loss(p, np.array(target)))
+            assert nn.log_loss(np.array(near), np.array(target)) == nn.log_loss(np.array(exact), np.array(target))
+            assert slope(np.array(near)) == slope(np.array(exact))
+    assert np.isfinite(nn.log_loss_with_logits(np.zeros(2, dtype), np.array([above, below])))
+
+
+def test_a_nan_passes_through() -> None:
+    for loss in (*BINARY, nn.mse_loss, nn.l1_loss, nn.huber_loss):
+        for prediction, target in [([0.5, NAN], [0, 1]), ([0.5, 0.5], [NAN, 1])]:
+            with np.errstate(invalid="ignore"):
+                losses = loss(np.array(prediction), np.array(target), "none")
+            np.testing.assert_array_equal(np.isnan(losses), np.isnan(prediction) | np.isnan(target))
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1,), (2, 3, 1)])
+def test_a_single_class_is_nothing_to_learn(shape: tuple[int, ...]) -> None:
+    for target in (np.ones(shape), np.zeros(shape[:-1], int)):
+        with pytest.raises(ValueError, match=r"of a single class the loss is always 0.*use log_loss_with_logits"):
+            nn.cross_entropy(np.zeros(shape), target)
+    with pytest.raises(ValueError, match=r"got logits of shape \(\)"):
+        nn.cross_entropy(0.5, 0)
+
+
+@pytest.mark.parametrize("loss", [nn.mse_loss, nn.l1_loss, nn.huber_loss, *BINARY, nn.cross_entropy])
+@pytest.mark.parametrize("words", [["yes", "no"], [None, 1.0], np.array(["2020", "2021"], "M8[Y]")])
+def test_words_are_no_numbers(loss: Any, words: Any) -> None:
+    words = np.array(words, None if isinstance(words, np.ndarray) else object if None in words else str)
+    for prediction, target in [(np.zeros(2), words), (words, np.zeros(2))]:
+        with pytest.raises(TypeError, match=rf"{loss.__name__} got values of dtype .*: it takes numbers"):
+            loss(prediction, target)
+
+
+@pytest.mark.parametrize("delta", [-1.0, 0, NAN, math.inf])
+def test_huber_bends_at_a_distance_above_zero(delta: float) -> None:
+    with pytest.raises(ValueError, match=r"huber_loss got delta=.*: it must be above 0, and finite"):
+        nn.huber_loss(np.ones(2), np.zeros(2), delta=delta)
+
+
+@pytest.mark.parametrize("pure", [False, True])
+@pytest.mark.parametrize("loss", [*BINARY, nn.cross_entropy])
+def test_a_compiled_loss_checks_every_batch(loss: Any, pure: bool) -> None:
+    compiled = mg.compile(lambda p, t: loss(p, t), pure=pure)
+    good, bad = np.array([[0.25, 0.75]]), np.array([[0.25, 7.0]])
+    for _ in range(2):
+        assert compiled(mg.Tensor(good, requires_grad=True), good).item() == pytest.approx(loss(good, good))
+    with pytest.raises(ValueError, match="got targets from"):
+        compiled(mg.Tensor(good, requires_grad=True), bad)
+    if loss is nn.log_loss:
+        with pytest.raises(ValueError, match="got probabilities"):
+            compiled(mg.Tensor(bad, requires_grad=True), good)
 
 
 # ---------------------------------------------------------------------------------------------------------- parity

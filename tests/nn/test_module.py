@@ -1,8 +1,10 @@
 """Modules: modes, saving and loading, copies, and the pictures in words."""
 
+import asyncio
 import copy
 import os
 import pickle
+import threading
 import tracemalloc
 import weakref
 import zipfile
@@ -56,6 +58,73 @@ def test_in_mode_puts_each_module_back_to_its_own_mode(training: bool) -> None:
     with pytest.raises(KeyError), in_mode(model, training):
         raise KeyError
     assert [module.training for module in modules] == before
+
+
+def test_a_mode_is_of_one_thread_and_task() -> None:
+    model, alone = nn.Sequential(nn.Dropout(), nn.Tanh()), nn.Dropout()
+    seen: list[Any] = []
+
+    async def look(training: bool, first: Any, second: Any) -> None:
+        with in_mode(model, training):
+            first.set()
+            await second.wait()
+            seen.append((training, model.training, model[0].training, alone.training))
+
+    async def both() -> None:
+        events = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(look(True, *events), look(False, *events[::-1]))
+
+    asyncio.run(both())
+    assert sorted(seen) == [(False, False, False, False), (True, True, True, True)]
+    begun, ended = threading.Event(), threading.Event()
+
+    def predict() -> None:
+        with in_mode(model, training=False):
+            begun.set()
+            ended.wait()
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    begun.wait()
+    assert model.training
+    assert model[0].training
+    with in_mode(model, training=False):
+        ended.set()
+        thread.join()
+        assert not model.training
+    assert model.training
+
+
+def test_in_a_block_a_mode_that_is_set_holds_to_its_end() -> None:
+    model, alone = nn.Sequential(nn.Dropout()), nn.Dropout()
+    with in_mode(model, training=True):
+        model.eval()
+        assert not model[0].training
+        with in_mode(model, training=True):
+            assert model[0].training
+        assert not model[0].training
+        alone.eval()
+    assert model[0].training, "of a module in the model, to the end of the block"
+    assert not alone.training, "of another module, for good"
+    alone.train()
+    with in_mode(lambda x: alone(x), training=False):
+        assert not alone.training, "a plain function does not show what it uses"
+    with in_mode(lambda x: alone(x), training=True):
+        assert alone.eval().training is False
+
+
+@pytest.mark.parametrize("wrong", ["no", 0, 1.0, None, [True]])
+def test_a_switch_is_true_or_false(wrong: Any) -> None:
+    model = nn.Sequential(nn.Dropout())
+    with pytest.raises(TypeError, match=r"got mode=.*; wanted True or False"):
+        model.train(wrong)
+    with pytest.raises(TypeError, match=r"got training=.*; wanted True or False"):
+        model.training = wrong
+    with pytest.raises(TypeError, match=r"got bias=.*; wanted True or False"):
+        nn.Linear(2, 3, wrong)
+    assert model.training
+    assert model[0].training
+    assert not model.train(np.False_).training
 
 
 # ------------------------------------------------------------------------------------------------------------ files

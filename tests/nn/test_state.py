@@ -1,7 +1,15 @@
-"""The tensors of objects of any kind: finding them, copying them, and giving other numbers to them."""
+"""The state of objects of any kind: finding it, copying it, and giving other numbers to it."""
 
-from collections import OrderedDict, namedtuple
+import contextlib
+import copy
+import dataclasses
+import functools
+import math
+import pickle
+from abc import ABC, abstractmethod
+from collections import OrderedDict, deque, namedtuple
 from collections.abc import Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +20,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.nn.state import load_state_dict, named_parameters, state_dict
+from minigrad.nn.state import load_state_dict, named_generators, named_parameters, state_dict
 
 
 def tensor(*shape: int, requires_grad: bool = True) -> mg.Tensor:
@@ -68,9 +76,9 @@ CONTAINERS: list[Callable[[Any], Any]] = [
     keep_in_list_attribute,
     lambda part: (None, "text", part),
     lambda part: namedtuple("Pair", "left right")(part, 2),
-    lambda part: {"key": part, 3: np.ones(2)},
+    lambda part: {"key": part, 3: np.ones(7)},
     lambda part: OrderedDict(first=part),
-    lambda part: SimpleNamespace(part=part, function=len, array=np.ones(2)),
+    lambda part: SimpleNamespace(part=part, function=len, array=np.ones(7)),
     lambda part: nn.Sequential(part) if callable(part) else nn.Sequential(SimpleNamespaceLayer(part)),
 ]
 
@@ -94,7 +102,7 @@ def test_parameters_are_found_in_any_nesting(containers: list[Callable[[Any], An
     found = nn.parameters([obj, obj] if twice else obj)
     assert len(found) == 1
     assert found[0] is parameter
-    assert [a.shape for a in state_dict(obj).values()] == [(2,), (3,)]
+    assert [a.shape for a in state_dict(obj).values() if a.shape != (7,)] == [(2,), (3,)]
     (name, _), *_ = nn.named_parameters(obj)
     assert name == next(iter(state_dict(obj)))
 
@@ -174,6 +182,171 @@ def test_attributes_of_lists_of_layers_count() -> None:
     assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "scale"]
 
 
+@pytest.mark.parametrize(
+    "made",
+    [lambda parts: deque(parts), lambda parts: np.array([*parts, None], object), lambda parts: {"b": deque(parts)}],
+    ids=["deque", "array", "deque in a dict"],
+)
+def test_whatever_has_an_order_is_looked_into(made: Any) -> None:
+    parts = [nn.Linear(2, 2), nn.Linear(2, 2)]
+    assert len(nn.parameters(made(parts))) == 4
+    model = nn.Sequential(np.tanh)
+    model.parts = made(parts)  # type: ignore[attr-defined]
+    assert len(model.parameters()) == 4
+    assert not model.eval().training
+    assert not parts[1].training
+
+
+def test_a_matrix_of_objects_is_counted_along_its_rows() -> None:
+    grid = np.full((2, 2), None)
+    grid[0, 0], grid[1, 1] = tensor(1), tensor(2)
+    assert [name for name, _ in named_parameters(grid)] == ["0", "3"]
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+@pytest.mark.parametrize("thing", [tensor(2), nn.Linear(2, 2), (1, tensor(2)), np.random.default_rng(0)])
+def test_what_lies_in_a_set_has_no_name(kind: Any, thing: Any) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.parts = kind([thing])  # type: ignore[attr-defined]
+    for function in (nn.parameters, state_dict, lambda model: load_state_dict(model, {})):
+        with pytest.raises(TypeError, match=f"parts is a set that holds {type(thing).__name__}: .* list or a dict"):
+            function(model)
+    model.parts = kind(["words", 1, (2.0, None)])  # type: ignore[attr-defined]
+    assert len(model.parameters()) == 2
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        self.layers = {"a": tensor(2)}
+        vars(self)["layers.a"] = tensor(2)
+
+
+@pytest.mark.parametrize(
+    "obj", [{1: tensor(2), "1": tensor(2)}, {"a": {"b": tensor(1)}, "a.b": tensor(1)}], ids=["numbers", "dots"]
+)
+def test_two_things_of_one_name_raise(obj: Any) -> None:
+    for function in (nn.parameters, state_dict, lambda obj: load_state_dict(obj, {})):
+        with pytest.raises(ValueError, match=r"two things in dict have the name '.*': give one of them another"):
+            function(obj)
+    with pytest.raises(ValueError, match=r"two things in Named have the name 'layers.a'"):
+        Named().parameters()
+    with pytest.raises(ValueError, match="two generators in dict have the name '1'"):
+        named_generators({1: np.random.default_rng(0), "1": np.random.default_rng(0)})
+
+
+# -------------------------------------------------------------------------------------------------- what is state
+
+
+class Running:
+    """A layer that is no Module, and keeps a mean."""
+
+    def __init__(self) -> None:
+        self.mean, self.seen, self._last = np.zeros(3), None, np.zeros(1)
+
+    def __call__(self, x: Any) -> Any:
+        self.mean = 0.9 * self.mean + 0.1 * np.mean(x)
+        self.seen = x
+        return x
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frozen(nn.Module):
+    mean: Any = dataclasses.field(default_factory=lambda: np.zeros(2))
+    scale: float = 2.0
+
+
+class Base(nn.Module, ABC):
+    @abstractmethod
+    def forward(self, x: Any) -> Any: ...
+
+
+class Keeper(Base):
+    """Has all kinds of state, and leaves all kinds of things behind."""
+
+    def __init__(self) -> None:
+        self.weight, self._hidden = tensor(3), tensor(1)
+        self.mean = np.zeros(3, np.float32)
+        self.count = np.zeros((), np.int64)
+        self.offset = tensor(3, requires_grad=False)
+        self.history = [np.zeros(2), {"a": np.ones(2, bool)}]
+        self.plain, self.frozen, self.cells = Running(), Frozen(), [nn.Sequential(Running())]
+        self.momentum, self.words, self.objects = np.float32(0.1), np.array(["a"]), np.array([None])
+        self._cache, self._options = np.zeros(3), {"table": tensor(1, requires_grad=False)}
+        self.out = self.later = None
+        self.outs: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        self.mean = (0.9 * self.mean + 0.1 * np.asarray(x)).astype(np.float32)
+        self.count = self.count + 1  # which makes a scalar of NumPy's
+        self.plain(x), self.cells[0](x)
+        self.history[0] = self.history[0] + 1
+        self.out, self.later = np.tanh(x * self.weight), np.zeros(len(self.outs))
+        self.outs += [self.out, x, mg.Tensor(x)]
+        self._cache = np.zeros(len(self.outs))
+        return self.out
+
+
+STATE = [
+    "weight", "_hidden", "mean", "count", "offset", "history.0", "history.1.a", "plain.mean", "frozen.mean",
+    "cells.0.0.mean",
+]  # fmt: skip
+
+
+def test_the_state_of_a_module_is_what_it_was_constructed_with() -> None:
+    model = Keeper()
+    assert list(model.state_dict()) == STATE
+    for recording in (True, False):
+        with mg.no_grad() if not recording else contextlib.nullcontext():
+            model(np.ones(3))
+        assert list(model.state_dict()) == STATE
+    model.out, model.outs = None, []
+    assert list(copy.deepcopy(model).state_dict()) == STATE
+    assert list(pickle.loads(pickle.dumps(model)).state_dict()) == STATE
+    outer = nn.Sequential(model, Frozen())
+    assert list(outer.state_dict()) == [*(f"0.{name}" for name in STATE), "1.mean"]
+
+
+def test_state_goes_into_a_fresh_module_after_any_use() -> None:
+    used, fresh, other = Keeper(), Keeper(), Keeper()
+    for x in np.random.default_rng(0).normal(size=(4, 3)):
+        used(x)
+    other(np.ones(3))
+    for model in (fresh, other):
+        model.load_state_dict(used.state_dict())
+        for name, array in used.state_dict().items():
+            loaded = model.state_dict()[name]
+            assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+            np.testing.assert_array_equal(loaded, array)
+    assert fresh.count == used.count == 4
+    assert fresh.cells[0][0].mean is not used.cells[0][0].mean
+
+
+def test_what_is_added_later_is_state_where_it_is_trained_or_a_module() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.factor, model.table = tensor(2), np.zeros(2)  # type: ignore[attr-defined]
+    model.append(Keeper())
+    model.stop = Keeper()  # type: ignore[attr-defined]
+    own = ["0.weight", "0.bias", *(f"1.{name}" for name in STATE), "factor", *(f"stop.{name}" for name in STATE)]
+    assert list(model.state_dict()) == own
+    model[0].weight.requires_grad = False
+    assert list(model.state_dict()) == own
+
+
+def test_of_other_objects_the_leaf_tensors_are_state() -> None:
+    leaf = tensor(2)
+    obj = {"leaf": leaf, "array": np.zeros(2), "frozen": tensor(1, requires_grad=False), "_mine": mg.Tensor(1.0)}
+    obj["answer"] = leaf * 2
+    assert list(state_dict(obj)) == ["leaf", "frozen"]
+    assert list(state_dict(functools.partial(Keeper().forward, np.ones(3)))) == [f"func.self.{name}" for name in STATE]
+
+
+def test_generators_are_found_wherever_they_are() -> None:
+    model = nn.Sequential(nn.Dropout(rng=1), Keeper())
+    model._mine = [np.random.RandomState(0), np.random.PCG64(1), Random(2)]  # type: ignore[attr-defined]
+    model.again = model[0].rng  # type: ignore[attr-defined]
+    assert list(named_generators(model)) == ["0.rng", "_mine.0", "_mine.1", "_mine.2"]
+
+
 # --------------------------------------------------------------------------------------------------- state and loading
 
 
@@ -237,6 +410,108 @@ def test_a_failing_load_changes_nothing(kept: set[str], misshapen: bool, unexpec
             model.load_state_dict(state, strict=strict)
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, state[name] if fits and name in state else before[name])
+
+
+def test_a_load_that_fails_on_an_array_changes_nothing() -> None:
+    model, good = Keeper(), Keeper()
+    good(np.ones(3))
+    before = model.state_dict()
+    for name in STATE:
+        state = good.state_dict() | {name: np.zeros((5, 5))}
+        with pytest.raises(ValueError, match=rf"misshapen: {name} is \(5, 5\)"):
+            model.load_state_dict(state)
+        for other, array in model.state_dict().items():
+            np.testing.assert_array_equal(array, before[other])
+
+
+@pytest.mark.parametrize(
+    ("own", "value", "fits"),
+    [
+        (np.int64(1), 2.0, True),
+        (np.int64(1), 2.87, False),
+        (np.int8(1), 300, False),
+        (np.uint8(1), -1, False),
+        (np.int64(1), math.nan, False),
+        (np.int64(1), True, True),
+        (np.bool_(True), 0, True),
+        (np.bool_(True), 2, False),
+        (np.float32(1), 0.1, True),
+        (np.float32(1), 1e300, False),
+        (np.float32(1), math.inf, True),
+        (np.float32(1), math.nan, True),
+        (np.float16(1), 70_000, False),
+        (np.float32(1), 1j, False),
+        (np.complex64(1), 1j, True),
+        (np.complex64(1), 2, True),
+        (np.float32(1), "1", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_no_number_is_changed_to_fit(own: Any, value: Any, fits: bool, kind: str) -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            self.n = mg.Tensor(own) if kind == "tensor" else np.asarray(own)
+
+    holder = Holder()
+    if fits:
+        holder.load_state_dict({"n": value})
+        np.testing.assert_allclose(holder.state_dict()["n"], value, rtol=1e-6)
+    else:
+        with pytest.raises(ValueError, match=r"not of dtype .*: n has numbers of dtype|not a real number: n is"):
+            holder.load_state_dict({"n": value})
+        assert holder.state_dict()["n"] == own
+    assert holder.state_dict()["n"].dtype == np.asarray(own).dtype
+
+
+def test_an_array_that_somebody_keeps_is_not_overwritten() -> None:
+    shared = np.zeros(2)
+    shared.flags.writeable = False
+
+    class Shares(nn.Module):
+        def __init__(self) -> None:
+            self.a, self.parts, self.deep = shared, [shared], {"x": deque([np.array([shared, 1], object)])}
+
+    one, other = Shares(), Shares()
+    assert list(one.state_dict()) == ["a"]
+    one.load_state_dict({"a": np.ones(2)})
+    assert one.a is one.parts[0] is one.deep["x"][0][0], "one thing, as before"
+    np.testing.assert_array_equal(one.a, 1)
+    np.testing.assert_array_equal(other.a, 0)
+
+
+def test_an_array_in_a_tuple_can_only_stay() -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            self.pair, self.weight = (np.zeros(2), 1), tensor(1)
+
+    holder = Holder()
+    holder.load_state_dict({"pair.0": np.zeros(2), "weight": [5.0]})
+    with pytest.raises(ValueError, match=r"pair.0 is held by a tuple, which cannot hold another array: use a list"):
+        holder.load_state_dict({"pair.0": np.ones(2), "weight": [7.0]})
+    assert holder.weight.data == 5
+
+
+def test_a_shared_thing_loads_from_each_of_its_names() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            self.first, self.mean = nn.Linear(2, 2), np.zeros(2)
+            self.layers = [self.first, {"again": self.mean}]
+
+    state = Tied().state_dict()
+    assert list(state) == ["first.weight", "first.bias", "mean"]
+    new = {"layers.0.weight": np.ones((2, 2)), "first.bias": np.ones(2), "layers.1.again": np.ones(2)}
+    model = Tied()
+    for given_ in (new, new | {"first.weight": np.ones((2, 2))}):
+        model.load_state_dict(state)
+        model.load_state_dict(given_)
+        assert all(np.all(array == 1) for array in model.state_dict().values())
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=r"first.weight has several names in Tied, and in this state different"):
+        model.load_state_dict(new | {"first.weight": np.zeros((2, 2))})
+    with pytest.raises(ValueError, match=r"missing: mean\n  unexpected: layers.2.again"):
+        model.load_state_dict({"layers.2.again" if name == "mean" else name: array for name, array in state.items()})
+    assert model.state_dict().keys() == before.keys()
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 
 
 def test_a_load_between_forward_and_backward_is_noticed() -> None:
