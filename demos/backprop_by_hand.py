@@ -127,4 +127,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, help="the learning rate; default: %(default)s")
     parser.set_defaults(**main.__kwdefaults__)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except ValueError as problem:
+        parser.error(str(problem))

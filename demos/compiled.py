@@ -98,6 +98,8 @@ def largest_difference(seed: int, rate: float) -> float:
 
 def main(*, steps: int = 3000, rate: float = 0.5, seed: int = 0) -> float:
     """Print both programs, train in each way, and return the largest difference between the first steps of the two."""
+    if seed < 0 or steps < 1:
+        raise ValueError(f"got seed={seed} and steps={steps}; wanted at least 0, and at least 1")
     largest = largest_difference(seed, rate)
     print(f"the largest difference between their parameters after a step: {largest:.1g}\n")
     speeds = {}
@@ -116,4 +118,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, help="the learning rate; default: %(default)s")
     parser.add_argument("--seed", type=int, help="of the first weights; default: %(default)s")
     parser.set_defaults(**main.__kwdefaults__)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except ValueError as problem:
+        parser.error(str(problem))

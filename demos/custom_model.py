@@ -32,6 +32,8 @@ def loss(prediction: Any, y: Any) -> Any:
 
 def main(*, epochs: int = 600, seed: int = 0, pictures: Path = Path(__file__).parent / "pictures") -> float:
     """Fit 500 points, draw, and return how far the median is from the true wave (root mean square)."""
+    if seed < 0 or epochs < 0:
+        raise ValueError(f"got seed={seed} and epochs={epochs}; wanted numbers of at least 0")
     rng = np.random.default_rng(seed)
     x = np.sort(rng.uniform(-3, 3, (500, 1)), axis=0)
     wave = np.sin(2 * x) + x / 3
@@ -75,4 +77,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, help="of the data and the first parameters; default: %(default)s")
     parser.add_argument("--pictures", type=Path, help="the folder to draw into; default: pictures, beside this file")
     parser.set_defaults(**main.__kwdefaults__)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except ValueError as problem:
+        parser.error(str(problem))

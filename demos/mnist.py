@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 import minigrad as mg
 from minigrad import nn
 from minigrad.data import Digits, load_mnist, one_hot
-from minigrad.training import bar_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
@@ -197,12 +196,6 @@ def draw_weights(figure: FigureBase, model: nn.Sequential) -> None:
 # -------------------------------------------------------------------------------------------------------- main
 
 
-def print_accuracy(run: Any) -> None:
-    """Leave a line for each epoch above the bar; where there is no bar, such lines come from fit itself."""
-    if bar := bar_class():
-        bar.write(f"epoch {run.epoch}: {run.history['val_accuracy'][-1]:.2%} of the held-out digits right")
-
-
 def main(
     *,
     data: str | Path | None = None,
@@ -214,6 +207,8 @@ def main(
     compile: bool | Literal["pure"] = False,
 ) -> float:
     """Train and draw; returns the held-out accuracy, or for tanh-mse the mean error of the last epoch."""
+    if seed < 0 or (epochs or 0) < 0:
+        raise ValueError(f"got seed={seed} and epochs={epochs}; wanted numbers of at least 0")
     train, held_out = load_mnist(HERE / "data" / "mnist_5k.npz" if data is None else data)
     folder = Path(pictures).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -226,7 +221,6 @@ def main(
         epochs=epochs,
         validation=held_out,
         metrics=[mg.accuracy],
-        callbacks=[print_accuracy] if progress and recipe == "minibatch-sigmoid" else [],
         seed=seed,
         progress=progress,
         compile=compile,

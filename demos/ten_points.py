@@ -84,6 +84,8 @@ def by_fit(rng: np.random.Generator, rate: float = 0.05, epochs: int = 200) -> M
 
 def main(*, seed: int = 0, pictures: Path = Path(__file__).parent / "pictures") -> int:
     """Train all three, print and draw what they say, and return the smallest number of right answers."""
+    if seed < 0:
+        raise ValueError(f"got seed={seed}; wanted a number of at least 0")
     ways = {"neuron by neuron": by_neurons, "as arrays": by_arrays, "by fit": by_fit}
     models = {name: train(np.random.default_rng(seed)) for name, train in ways.items()}
     right = {name: int(np.sum(mg.predict(model, POINTS).argmax(axis=1) == LABELS)) for name, model in models.items()}
@@ -128,4 +130,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, help="of first weights and order of samples; default: %(default)s")
     parser.add_argument("--pictures", type=Path, help="the folder to draw into; default: pictures, beside this file")
     parser.set_defaults(**main.__kwdefaults__)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except ValueError as problem:
+        parser.error(str(problem))

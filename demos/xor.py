@@ -37,6 +37,8 @@ def main(
     compile: bool | Literal["pure"] = False,
 ) -> float:
     """Train, print the four predictions, draw, and return the error or cost of the last epoch."""
+    if seed < 0 or (epochs or 0) < 0:
+        raise ValueError(f"got seed={seed} and epochs={epochs}; wanted numbers of at least 0")
     activation, cost, name, batch_size, usual_epochs = RECIPES[loss]
     epochs = usual_epochs if epochs is None else epochs
     rng = np.random.default_rng(seed)
@@ -106,4 +108,7 @@ if __name__ == "__main__":
         "--compile", nargs="?", const=True, choices=["pure"], help="train by a program; pure: by nothing else"
     )
     parser.set_defaults(**main.__kwdefaults__)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except ValueError as problem:
+        parser.error(str(problem))

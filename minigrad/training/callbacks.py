@@ -13,10 +13,9 @@ import numpy as np
 
 from minigrad.engine import Array
 from minigrad.files import generator_text, load_arrays, save_arrays, set_generator
-from minigrad.nn.state import load_state_dict, state_dict
-from minigrad.optim.checks import at_least_one
+from minigrad.nn.state import load_state_dict, named_generators, named_state, state_dict
+from minigrad.optim.checks import at_least_one, at_least_zero
 from minigrad.training.history import Training
-from minigrad.trees import named
 
 
 @contextmanager
@@ -35,14 +34,17 @@ def started(training: Training) -> Iterator[None]:
 
 
 class EarlyStopping:
-    """Stop when a number of the history has not become smaller for `patience` epochs, and restore the best weights.
+    """Stop when a number of the history has not become better for `patience` epochs, and restore the best weights.
 
-    With `mode="max"` larger is better. The best weights are restored too where the epochs run out or Ctrl-C ends them.
+    Smaller is better with the mode "min", and larger with "max". Of a loss and of an accuracy it is known which, and of
+    other numbers it is to be said. The best weights are restored too where the epochs run out or Ctrl-C ends them.
     """
 
-    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str = "min") -> None:
+    def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str | None = None) -> None:
+        known = {"loss": "min", "accuracy": "max"}
+        mode = known.get(monitor.removeprefix("val_")) if mode is None else mode
         if mode not in ("min", "max"):
-            raise ValueError(f'mode is "min" or "max", not {mode!r}')
+            raise ValueError(f'EarlyStopping({monitor!r}) got mode={mode!r}; wanted "min" or "max": which is better?')
         at_least_one(patience=patience)
         self.monitor, self.patience, self.mode = monitor, patience, mode
 
@@ -101,8 +103,9 @@ class Checkpoint:
 
     The file holds the weights, the optimizer, the generators (of the shuffling and of layers such as Dropout), the
     history and the other callbacks: the training ends with the very weights that it would have had without the break.
-    It is replaced at once and whole, holds plain arrays only, and is read without running anything in it. Wherever it
-    stands in the list, it comes after the other callbacks: they start anew, and then get back their state in the file.
+    It is also written after the last epoch. It is replaced at once and whole, holds plain arrays only, and is read
+    without running anything in it. Wherever it stands in the list, it comes after the other callbacks: they start anew,
+    and then get back their state in the file. Another learning rate than the training began with holds from then on.
     """
 
     def __init__(self, path: str | Path, every: int = 1) -> None:
@@ -113,10 +116,14 @@ class Checkpoint:
         return f"Checkpoint({str(self.path)!r}, every={self.every})"
 
     def __call__(self, training: Training) -> None:
-        if training.epoch % self.every == 0 or training.stopped:
+        if training.epoch % self.every == 0 or training.epoch == training.epochs or training.stopped:
             save_arrays(self.path, _snapshot(training))
 
     def start(self, training: Training) -> None:
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder {self.path.parent} for the checkpoint {self.path.name}: make it"
+            )
         if self.path.exists():
             before, size = _snapshot(training), self.path.stat().st_size
             try:
@@ -127,13 +134,18 @@ class Checkpoint:
                     raise
                 name = f"{self.path} is not a checkpoint of this training (remove it, or name another file)"
                 raise ValueError(f"{name}: {error}") from error
+            done = f"after epoch {training.epoch} of {training.epochs}"
+            over = training.stopped or training.epoch >= training.epochs
+            how = f"the training ended {done}: nothing is left to do" if over else f"the training goes on {done}"
+            training.notes.append(f"{self.path}: {how}")
 
 
 def _snapshot(training: Training) -> dict[str, Any]:
     """All that the rest of a training depends on, as arrays by name."""
-    arrays: dict[str, Any] = {"epoch": training.epoch, "stopped": training.stopped}
+    arrays: dict[str, Any] = {name: getattr(training, name) for name in ("epoch", "steps", "lr", "stopped")}
     arrays |= {f"tensors/{name}": array for name, array in state_dict(training.trained()).items()}
     arrays |= {f"history/{name}": numbers for name, numbers in training.history.items()}
+    arrays |= {f"optimizer/{name}": value for name, value in training.optimizer.state_dict(_names(training)).items()}
     for prefix, part in _stateful(training).items():
         arrays |= {prefix + name: value for name, value in part.state_dict().items()}
     for name, generator in _generators(training).items():
@@ -158,10 +170,17 @@ def _wanted(found: Mapping[str, Array], before: Mapping[str, Array], training: T
 
 def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
     load_state_dict(training.trained(), _below("tensors/", arrays))
+    training.optimizer.load_state_dict(_below("optimizer/", arrays), _names(training))
     for prefix, part in _stateful(training).items():
         part.load_state_dict(_below(prefix, arrays))
     for name, generator in _generators(training).items():
         set_generator(generator, str(arrays[name]))
+    lr, steps = _number(arrays, "lr", "f"), _number(arrays, "steps", "i")
+    at_least_zero(lr=lr, steps=steps)
+    if training.lr != lr:
+        training.optimizer.lr = training.lr
+        training.notes.append(f"the learning rate is {training.lr:g}, and was {lr:g} in the checkpoint")
+    training.steps = steps
     training.epoch, training.stopped = _number(arrays, "epoch", "i"), _number(arrays, "stopped", "b")
     history = {name: [float(number) for number in numbers] for name, numbers in _below("history/", arrays).items()}
     for name in training.history:
@@ -171,14 +190,19 @@ def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
 
 
 def _stateful(training: Training) -> dict[str, Any]:
-    """What has a state besides its tensors, by the prefix of the names in the file."""
-    parts = {f"callbacks/{i}/": part for i, part in enumerate(training.callbacks) if hasattr(part, "state_dict")}
-    return {"optimizer/": training.optimizer, **parts}
+    """The callbacks that have a state, by the prefix of the names in the file."""
+    return {f"callbacks/{i}/": part for i, part in enumerate(training.callbacks) if hasattr(part, "state_dict")}
+
+
+def _names(training: Training) -> list[str]:
+    """The names of what the optimizer moves, by which its state finds its parameters again."""
+    names = {id(parameter): name for name, parameter in named_state(training.trained()).items()}
+    return [names[id(parameter)] for parameter in training.optimizer.parameters]
 
 
 def _generators(training: Training) -> dict[str, Any]:
     """The generator of the shuffling, and those that the model owns."""
-    owned = {f"rng/{name}": item for name, item in named(training.trained()) if isinstance(item, np.random.Generator)}
+    owned = {f"rng/{name}": generator for name, generator in named_generators(training.trained()).items()}
     return {"rng": training.rng, **owned}
 
 

@@ -6,17 +6,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minigrad.engine import Array
+from minigrad.data.batches import rows_of
+from minigrad.engine import numbers_of
 from minigrad.nn.state import parameters
 from minigrad.optim import Optimizer
+from minigrad.optim.checks import at_least_zero
+from minigrad.trees import flatten, items, refilled
 
-Metric: TypeAlias = Callable[[Array, Array], Any]
+Metric: TypeAlias = Callable[[Any, Any], Any]
 Metrics: TypeAlias = Mapping[str, Metric] | Iterable[Metric]
 
 
 def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: Any) -> None:
     """Raise for what would fail later, or train nothing."""
-    if not isinstance(epochs, (int, np.integer)) or epochs < 0:
+    if not isinstance(epochs, (int, np.integer)) or isinstance(epochs, bool) or epochs < 0:
         raise ValueError(f"got epochs={epochs!r}; wanted an integer of at least 0.")
     _check("model", model, callable(model), "a module, or any function of x")
     _check("loss", loss, callable(loss), "a function (prediction, y) that gives one number, such as nn.mse_loss")
@@ -32,8 +35,19 @@ def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: An
         )
 
 
+def check_options(progress: Any, compile: Any, clip_grad_norm: Any) -> None:
+    """Raise for options that would be taken for others."""
+    _check("progress", progress, isinstance(progress, (bool, np.bool_)), "True or False")
+    is_way = isinstance(compile, (bool, np.bool_)) or (isinstance(compile, str) and compile == "pure")
+    _check("compile", compile, is_way, 'True, False or "pure"')
+    if clip_grad_norm is not None:
+        at_least_zero(clip_grad_norm=clip_grad_norm)
+
+
 def _check(name: str, value: Any, right: bool, wanted: str) -> None:
     """Raise TypeError for an argument that is not right."""
+    if isinstance(value, type):
+        raise TypeError(f"got {name}={value.__name__}, which is a class; wanted {wanted}: make one, with its options.")
     if not right:
         raise TypeError(f"got {name}={textwrap.shorten(repr(value), 80, placeholder='...')}; wanted {wanted}.")
 
@@ -43,6 +57,8 @@ def functions_in(name: str, values: Any, wanted: str) -> list[Any]:
     listed = isinstance(values, Iterable) and not callable(values)
     functions = list(values) if listed else []
     _check(name, values, listed and all(map(callable, functions)), wanted)
+    for function in functions:
+        _check(f"one of {name}", function, True, wanted)
     return functions
 
 
@@ -52,17 +68,46 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
     functions = functions_in("metrics", values, "functions (prediction, y) in a list, or by name in a dict")
     names = metrics if isinstance(metrics, Mapping) else [getattr(f, "__name__", type(f).__name__) for f in functions]
     named = dict(zip(names, functions, strict=True))
-    if len({"loss", *named}) <= len(functions):
-        raise ValueError(f'metrics need names of their own, not "loss", and got {", ".join(names)}: give a dict')
+    if len({"loss", *named}) <= len(functions) or any(not isinstance(n, str) or n.startswith("val_") for n in named):
+        taken = '"loss", nor one with "val_" before it, which are taken'
+        raise ValueError(
+            f"metrics need names of their own, not {taken}, and got {', '.join(map(str, names))}: give a dict"
+        )
     return named
 
 
-def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Array, Array]:
-    """The samples and targets of a pair, as arrays of one length."""
+def one_number(what: str, value: Any) -> float:
+    """What a loss or a metric has returned, as a number."""
+    array = numbers_of(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise TypeError(f"{what} returned {type(value).__name__} of shape {array.shape}; wanted one number. Reduce it.")
+    return float(array.item())
+
+
+def arrays_in(name: str, data: Any) -> Any:
+    """Data as an array, or as a tuple or dict of arrays, where there are several."""
+    if isinstance(data, (tuple, dict)) and data:
+        return refilled(data, {key: arrays_in(f"{name}[{key!r}]", part) for key, part in items(data)})
+    array = rows_of(name, data)
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{name} got {type(data).__name__} of objects; wanted an array of numbers. Convert with astype."
+        )
+    return array
+
+
+def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The samples and targets of a pair, as arrays of one length, or tuples or dicts of such arrays."""
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
     _check(name, data, is_pair, "a pair of arrays (x, y)")
-    x, y = map(np.asarray, data)
-    samples, targets = (len(array) if array.ndim else 0 for array in (x, y))
-    if samples != targets or not samples:
-        raise ValueError(f"{name}: got {samples} samples and {targets} targets; wanted as many, and at least one")
+    x, y = (arrays_in(f"{name}: {letter}", part) for letter, part in zip("xy", data, strict=True))
+    lengths = [[len(array) if array.ndim else 0 for array in flatten(part)[0]] for part in (x, y)]
+    if len({*lengths[0], *lengths[1]}) != 1 or 0 in lengths[0] or not all(lengths):
+        samples, targets = (" and ".join(map(str, part)) for part in lengths)
+        hint = (
+            "; several inputs or targets go into a tuple or a dict"
+            if any(isinstance(part, list) for part in data)
+            else ""
+        )
+        raise ValueError(f"{name}: got {samples} samples and {targets} targets; wanted as many, and at least one{hint}")
     return x, y

@@ -2,22 +2,28 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 
+from minigrad import optim
 from minigrad.compiler import compile as compiled
 from minigrad.data import batches
 from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_of
 from minigrad.nn.module import in_mode
 from minigrad.nn.state import named_parameters
 from minigrad.optim import Optimizer, Schedule
+from minigrad.sample import Rng, generator
 from minigrad.training.callbacks import Checkpoint, started
-from minigrad.training.checks import Metrics, check_parts, functions_in, named_metrics, samples_in
 from minigrad.training.history import History, Training
-from minigrad.training.progress import reporter
+from minigrad.training.progress import Silent, reporter
+from minigrad.trees import flatten
+
+from minigrad.training.checks import (  # isort: skip
+    Metric, Metrics, arrays_in, check_options, check_parts, functions_in, named_metrics, one_number, samples_in,
+)  # fmt: skip
 
 
 def fit(
@@ -32,35 +38,57 @@ def fit(
     metrics: Metrics = (),
     schedule: Schedule | None = None,
     callbacks: Iterable[Callable[[Training], Any]] = (),
-    seed: int | None = None,
+    clip_grad_norm: float | None = None,
+    seed: Rng = None,
     progress: bool = True,
     compile: bool | Literal["pure"] = False,
 ) -> History:
     """Train `model` on `data`, a pair of arrays (x, y), and return the History.
 
-    `loss(prediction, y)` gives a single number. `batch_size=1` is one step per sample, None one step per epoch; samples
-    are shuffled in every epoch, by `seed`. `metrics` are functions (prediction, y) -> number, by name or in a list;
-    "val_" stands before the names of what is measured on `validation`. `schedule` gives the learning rate before each
-    step. `callbacks` are called with the `Training` after each epoch, and their methods `start` and `finish`, if any,
-    at both ends; all that have started finish, also after an error. Ctrl-C stops after the step, a second one at once.
+    `loss(prediction, y)` gives a single number. x and y are arrays with a row for each sample, or tuples or dicts of
+    such arrays, which model and loss get as they are. `batch_size=1` is one step per sample, None one step per epoch.
+    `metrics` are functions (prediction, y) -> number, by name or in a list; "val_" stands before the names of what is
+    measured on `validation`. `schedule` gives the learning rate before each step, from the number of steps of this
+    training; afterwards the optimizer has that which it had. `callbacks` are called with the `Training` after each
+    epoch, and their methods `start` and `finish`, if any, at both ends; all that have started finish, also after an
+    error. Ctrl-C stops after the step, a second one at once. `clip_grad_norm` is the largest norm that the gradients
+    may have together, see `minigrad.optim.clip_grad_norm`.
 
     With `compile=True` a whole step runs as one program: the loss, the walk back and the update. With "pure", model and
     loss are not even looked at again, but for a last, smaller batch; see `minigrad.compile` for what that asks.
 
-    The numbers of the training data are averages over the steps of the epoch, in training mode. The same seed, model
-    and data give the same weights, bit for bit. Raises FloatingPointError, before the step, at a loss of nan or inf.
+    The numbers of the training data are averages over the steps of the epoch, in training mode. Raises
+    FloatingPointError at a loss of nan or inf, before the step, and at such a parameter, at the end of the epoch.
+
+    Samples are shuffled in every epoch, by `seed`, which may be a generator. The same model and data then give the same
+    weights, bit for bit. So that all of a training follows from one number, the first weights too, let one generator
+    draw everything:
+
+    >>> from minigrad import nn
+    >>> def trained(number):
+    ...     rng = np.random.default_rng(number)
+    ...     layers = nn.Linear(2, 3, rng=rng), np.tanh, nn.Dropout(0.1, rng=rng), nn.Linear(3, 1, rng=rng)
+    ...     model, (x, y) = nn.Sequential(*layers), rng.normal(size=(2, 8, 1))
+    ...     optimizer = optim.Adam(model)
+    ...     fit(model, nn.mse_loss, optimizer, (x @ [[1, 2]], y), epochs=3, seed=rng, progress=False)
+    ...     return model(np.ones((1, 2))).item()
+    >>> trained(1) == trained(1) != trained(2)
+    True
     """
     check_parts(model, loss, optimizer, epochs, schedule)
+    check_options(progress, compile, clip_grad_norm)
     x, y = samples_in("data", data)
+    columns, rows = flatten((x, y))
+    samples = len(columns[0])
     validation = None if validation is None else samples_in("validation", validation)
     metrics = named_metrics(metrics)
     callbacks = functions_in("callbacks", callbacks, "functions of the Training in a list")
     names = ["loss", *metrics]
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # last, to keep what others did
-    training = Training(model, optimizer, np.random.default_rng(seed), history, ordered)
+    training = Training(model, optimizer, generator(seed, "seed"), history, ordered, epochs, optimizer.lr)
 
-    def step(x: Array, y: Array) -> tuple[Any, Any]:  # as one would write it by hand
+    def step(x: Any, y: Any) -> tuple[Any, Any]:  # as one would write it by hand
         optimizer.zero_grad()
         prediction = model(x)
         value = loss(prediction, y)
@@ -71,28 +99,25 @@ def fit(
             )
         checked = _finite(value)
         value.backward()
+        if clip_grad_norm is not None:
+            optim.clip_grad_norm(optimizer.parameters, clip_grad_norm)
         optimizer.step()
-        return numbers_of(prediction), checked
+        return _numbers(prediction), checked
 
     step = compiled(step, pure=compile == "pure") if compile else step
     with started(training), in_mode(model, training=True), _interruptible() as interrupts:
-        report = reporter(progress, training.epoch, epochs, len(x))
+        report = reporter(progress, training.epoch, epochs, samples)
         try:
+            for note in training.notes:
+                report.note(note)
             while training.epoch < epochs and not training.stopped and not interrupts:
-                sums = dict.fromkeys(names, 0.0)
-                done = 0
-                parts = batches(x, y, batch_size=batch_size, rng=training.rng)
-                for prediction, y_batch, value in _steps(training, step, parts, schedule):
-                    sums["loss"] += value * len(y_batch)
-                    for name, metric in metrics.items():
-                        sums[name] += float(numbers_of(metric(prediction, y_batch))) * len(y_batch)
-                    done += len(y_batch)
-                    report.step(len(y_batch), {name: total / done for name, total in sums.items()})
-                    if interrupts:
-                        break
-                if done < len(x):
+                parts = batches(*columns, batch_size=batch_size, rng=training.rng)
+                steps = _steps(training, step, ((*rows(part), part) for part in parts), schedule)
+                done, measured = _epoch(steps, metrics, report, interrupts)
+                if not optimizer.is_finite():
+                    raise _not_finite(training, f"a parameter became nan or inf in epoch {training.epoch + 1}", ())
+                if done < samples:
                     break
-                measured = {name: total / done for name, total in sums.items()}
                 if validation is not None:
                     held_out = evaluate(model, loss, validation, metrics=metrics)
                     measured |= {f"val_{name}": number for name, number in held_out.items()}
@@ -104,7 +129,15 @@ def fit(
                 report.epoch(training, last=training.stopped or training.epoch == epochs)
         finally:
             report.close()
+            if schedule is not None:
+                optimizer.lr = training.lr
     return training.history
+
+
+def _numbers(tree: Any) -> Any:
+    """The same structure of arrays, without history."""
+    found, rebuild = flatten(tree)
+    return rebuild([numbers_of(leaf) for leaf in found])
 
 
 @constant  # and so a call of compiled steps, which raise before they have written anything
@@ -116,25 +149,56 @@ def _finite(value: Array) -> Array:
 
 
 def _steps(training: Training, step: Function, parts: Iterable[Any], schedule: Schedule | None) -> Iterator[Any]:
-    """Do one step for each part of the data, and tell what was predicted, what was right, and the loss."""
-    for number, (x, y) in enumerate(parts, 1):
+    """Do one step for each part of the data, and tell what was predicted, what was right, the loss, and of how many."""
+    for number, (x, y, arrays) in enumerate(parts, 1):
         if schedule is not None:
-            training.optimizer.lr = schedule(training.optimizer.steps)
+            rate = schedule(training.steps)
+            try:
+                training.optimizer.lr = rate
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"the schedule gave {rate!r} for step {training.steps}: {error}") from None
         try:
             prediction, value = step(x, y)
         except FloatingPointError as error:
             if not isinstance(error.args[0], float):  # somebody else's
                 raise
-            raise _not_finite(error.args[0], training, number) from None
-        yield prediction, y, float(value)
+            what = f"the loss became {error.args[0]} in epoch {training.epoch + 1}, step {number}"
+            raise _not_finite(training, what, arrays) from None
+        training.steps += 1
+        yield prediction, y, float(value), len(arrays[0])
 
 
-def _not_finite(value: float, training: Training, step: int) -> FloatingPointError:
+def _epoch(
+    steps: Iterator[Any], metrics: Mapping[str, Metric], report: Silent, interrupts: list[int]
+) -> tuple[int, dict[str, float]]:
+    """Do the steps, and tell for how many samples, and the means of what was measured."""
+    sums, done = dict.fromkeys(["loss", *metrics], 0.0), 0
+    for prediction, y, value, samples in steps:
+        sums["loss"] += value * samples
+        for name, metric in metrics.items():
+            sums[name] += one_number(f"the metric {name!r}", metric(prediction, y)) * samples
+        done += samples
+        means = {name: total / done for name, total in sums.items()}
+        report.step(samples, means)
+        if interrupts:
+            break
+    return done, means
+
+
+def _not_finite(training: Training, what: str, data: Iterable[Array]) -> FloatingPointError:
+    """What to say of a loss or a parameter that is not finite, and of where it comes from."""
+    remedy = f"try a smaller learning rate than {training.optimizer.lr:g}, or clip_grad_norm"
+    look = "look at the data and the loss"
     bad = next((name for name, p in named_parameters(training.trained()) if not np.isfinite(p.data).all()), None)
-    reason = f"the parameter {bad} is not finite: try a smaller learning rate, or clip_grad_norm"
-    if bad is None:
-        reason = "all parameters are finite: look at the data and the loss"
-    return FloatingPointError(f"the loss became {value} in epoch {training.epoch + 1}, step {step}; {reason}.")
+    if bad is not None:
+        reason = f"the parameter {bad} is not finite: {remedy}"
+    elif not all(np.isfinite(array).all() for array in data if array.dtype.kind in "fc"):
+        reason = "the data of this step hold nan or inf: clean them"
+    elif training.steps:
+        reason = f"all parameters are finite, as the loss was for {training.steps} steps: {remedy}; else {look}"
+    else:
+        reason = f"all parameters are finite: {look}"
+    return FloatingPointError(f"{what}; {reason}.")
 
 
 @contextmanager
@@ -158,39 +222,103 @@ def _interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def predict(model: Function, x: Any, batch_size: int | None = 256) -> Array:
-    """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording."""
+def predict(model: Function, x: Any, batch_size: int | None = 256) -> Any:
+    """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording.
+
+    x may be a tuple or dict of arrays, and where the model returns such a structure, so do the predictions. Each of
+    their arrays has a row for each sample, also where the model has squeezed the only row of a batch away.
+    """
+    columns, rebuild = flatten(arrays_in("x", x))
+    build: Callable[[list[Any]], Any] = lambda leaves: leaves[0]
+    no_rows = all(column.shape[:1] == (0,) for column in columns)
+    parts = []
     with in_mode(model, training=False), no_grad():
-        parts = [numbers_of(model(part)) for (part,) in batches(x, batch_size=batch_size)]
-        return np.concatenate(parts) if parts else numbers_of(model(np.asarray(x)))
+        for part in [columns] if no_rows else batches(*columns, batch_size=batch_size):
+            answers, build = flatten(model(rebuild(part)))
+            parts.append([_rows(answer, len(part[0])) for answer in answers])
+    return build([np.concatenate(answers) for answers in zip(*parts, strict=True)])
+
+
+def _rows(answer: Any, samples: int) -> Array:
+    array: Array = numbers_of(answer)
+    if array.shape[:1] == (samples,):
+        return array
+    if samples != 1:
+        raise ValueError(
+            f"the model returned an array of shape {array.shape} for {samples} samples: wanted as many rows"
+        )
+    return array[np.newaxis]
 
 
 def evaluate(
     model: Function, loss: Function, data: tuple[Any, Any], *, metrics: Metrics = (), batch_size: int | None = 256
 ) -> dict[str, float]:
-    """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name."""
+    """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name; see `fit` and `predict`.
+
+    As in training, the loss is given Tensors for predictions, and the metrics are given arrays.
+    """
     x, y = samples_in("data", data)
+    functions = named_metrics(metrics)
     prediction = predict(model, x, batch_size)
-    functions: dict[str, Function] = {"loss": loss, **named_metrics(metrics)}
-    return {name: float(numbers_of(function(prediction, y))) for name, function in functions.items()}
+    found, rebuild = flatten(prediction)
+    with in_mode(model, training=False), no_grad():
+        numbers = {"loss": one_number("the loss", loss(rebuild([Tensor(array) for array in found]), y))}
+        for name, metric in functions.items():
+            numbers[name] = one_number(f"the metric {name!r}", metric(prediction, y))
+    return numbers
 
 
-def accuracy(prediction: Array, target: Array) -> float:
-    """The share of right answers: the class of the largest number, or the side of 0.5 that a single number is on.
+def accuracy(prediction: Any, target: Any, threshold: float | None = None) -> float:
+    """The share of right answers: the class of the largest number, or the side of `threshold` a single number is on.
 
-    `prediction` has shape (n, classes) and `target` either (n,), with integer labels, or the same shape, one-hot; or
-    both have shape (n,) or (n, 1) and the target is 0 or 1.
+    `prediction` has shape (..., classes) and `target` either (...), with integer labels, or for (n, classes) the same
+    shape, one-hot; or both have one shape, such as (n,) or (n, 1), and the target is 0 or 1. The predictions are
+    probabilities then, and the threshold is 0.5, unless one is given: for logits, that is 0. Where anything is nan, so
+    is the accuracy.
 
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
     """
-    wide = prediction.ndim == 2 and prediction.shape[1] > 1
-    chosen = prediction.argmax(axis=1) if wide else prediction > 0.5
-    right = target.argmax(axis=1) if wide and target.shape == prediction.shape else target
-    if chosen.shape != right.shape:
-        forms = f"{chosen.shape} (labels) or {prediction.shape} (one-hot)" if wide else f"{chosen.shape}"
+    prediction, target = numbers_of(prediction), numbers_of(target)
+    for array in (prediction, target):
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"accuracy got values of dtype {array.dtype}: it takes numbers. Words become labels by "
+                "np.unique(words, return_inverse=True)."
+            )
+    wide = prediction.ndim > 1 and prediction.shape[-1] > 1 and target.ndim < prediction.ndim
+    wide = wide or (prediction.ndim == 2 and prediction.shape[1] > 1)
+    shapes = [prediction.shape[:-1] if wide else prediction.shape, *([prediction.shape] if wide else [])]
+    if target.shape not in shapes or not target.size:
+        forms = f"{shapes[0]} (labels) or {prediction.shape} (one-hot)" if wide else f"{shapes[0]}"
         raise ValueError(
             f"accuracy cannot compare predictions of shape {prediction.shape} with a target of shape {target.shape}: "
-            f"it wants a target of shape {forms}. Reshape one of them."
+            f"it wants a target of shape {forms}, and at least one. Reshape one of them."
         )
-    return float(np.mean(chosen == right))
+    if np.isnan(prediction).any() or np.isnan(target).any():
+        return float("nan")
+    if wide:
+        right = target.argmax(axis=-1) if target.shape == prediction.shape else target
+        return float(np.mean(prediction.argmax(axis=-1) == _labels(right, prediction.shape[-1], threshold)))
+    if not np.isin(target, (0, 1)).all():
+        raise ValueError(
+            f"accuracy got targets from {target.min()} to {target.max()}: of two classes, 0 or 1 is wanted"
+        )
+    low, high = prediction.min(), prediction.max()
+    rounding = 16 * np.finfo(np.result_type(prediction, np.float16)).eps
+    if threshold is None and (low < -rounding or high > 1 + rounding):
+        raise ValueError(
+            f"accuracy got predictions from {low} to {high}, which are no probabilities: say where the classes part, "
+            "as in threshold=0 for logits"
+        )
+    return float(np.mean((prediction > (0.5 if threshold is None else threshold)) == target))
+
+
+def _labels(labels: Array, classes: int, threshold: float | None) -> Array:
+    if threshold is not None:
+        raise ValueError(
+            f"accuracy got threshold={threshold} for {classes} classes, of which the largest number decides"
+        )
+    if labels.min() < 0 or labels.max() >= classes or (labels != np.floor(labels)).any():
+        raise ValueError(f"accuracy got labels from {labels.min()} to {labels.max()}: wanted 0 to {classes - 1}")
+    return labels

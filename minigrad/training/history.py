@@ -35,15 +35,23 @@ class History(dict[str, list[float]]):
 
 @dataclass
 class Training:
-    """A training in progress, as callbacks see it: `epoch` counts finished epochs; set `stopped` to end it now."""
+    """A training in progress, as callbacks see it: `epoch` counts finished epochs; set `stopped` to end it now.
+
+    `lr` is the learning rate that the optimizer had at its start, `steps` counts the steps, from which schedules tell
+    theirs, and `notes` are shown before the first epoch.
+    """
 
     model: Any
     optimizer: Optimizer
     rng: np.random.Generator
     history: History = field(default_factory=History)
     callbacks: list[Callable[[Training], Any]] = field(default_factory=list)
+    epochs: int = 0
+    lr: float = 0.0
     epoch: int = 0
+    steps: int = 0
     stopped: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def trained(self) -> dict[str, Any]:
         """What training changes: the model, and what else the optimizer moves (the parameters of a plain function)."""

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar in a terminal, plain lines elsewhere, or nothing."""
+"""What a training shows while it runs: a bar in a terminal, lines for its epochs, or nothing."""
 
 import math
 import os
@@ -13,6 +13,9 @@ from minigrad.training.history import Training
 class Silent:
     """Reports nothing; the base class of those that do."""
 
+    def note(self, text: str) -> None:
+        """Something is to be said."""
+
     def step(self, samples: int, averages: Mapping[str, float]) -> None:
         """A step is done; `averages` are those of the epoch so far."""
 
@@ -24,12 +27,15 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line for each epoch, or for each so many that there are some fifty in all: for files and pipes."""
+    """A line for each epoch, or for each so many that there are some fifty in all."""
 
     def __init__(self, epochs: int, samples: int) -> None:
         self.epochs, self.samples = epochs, samples
         self.every = math.ceil(epochs / 50)
         self.since, self.start = 0, time.perf_counter()
+
+    def note(self, text: str) -> None:
+        print(text, flush=hasattr(sys.stdout, "flush"))
 
     def epoch(self, training: Training, last: bool) -> None:
         self.since += 1
@@ -38,30 +44,32 @@ class Lines(Silent):
             rate = self.since * self.samples / seconds
             numbers = "  ".join(f"{name} {values[-1]:.4f}" for name, values in training.history.items())
             epoch = f"{training.epoch:>{len(str(self.epochs))}}/{self.epochs}"
-            print(f"epoch {epoch}  {numbers}  {rate:,.0f} samples/s", flush=True)
+            self.note(f"epoch {epoch}  {numbers}  {rate:,.0f} samples/s")
             self.since, self.start = 0, time.perf_counter()
 
 
-class Bar(Silent):
-    """A tqdm bar over all samples of all epochs."""
+class Bar(Lines):
+    """A tqdm bar over all samples of all epochs, with the means of the epoch so far, below the lines."""
 
     def __init__(self, tqdm: Any, done: int, epochs: int, samples: int) -> None:
+        super().__init__(epochs, samples)
         counts = {"total": epochs * samples, "initial": done * samples, "unit": " samples", "unit_scale": True}
         self.bar = tqdm(desc=f"epoch {min(done + 1, epochs)}/{epochs}", file=sys.stdout, **counts)
-        self.epochs = epochs
         self.shown = 0.0
-        self.measured: dict[str, float] = {}
+
+    def note(self, text: str) -> None:
+        self.bar.write(text, file=sys.stdout)
 
     def step(self, samples: int, averages: Mapping[str, float]) -> None:
         self.bar.update(samples)
         if time.perf_counter() - self.shown > 0.1:
             self.shown = time.perf_counter()
-            self.show({**self.measured, **averages})
+            self.show(averages)
 
     def epoch(self, training: Training, last: bool) -> None:
-        self.measured = {name: values[-1] for name, values in training.history.items()}
         self.bar.set_description_str(f"epoch {training.epoch + (not last)}/{self.epochs}", refresh=False)
-        self.show(self.measured)
+        self.show({name: values[-1] for name, values in training.history.items() if not name.startswith("val_")})
+        super().epoch(training, last)
 
     def show(self, numbers: Mapping[str, float]) -> None:
         self.bar.set_postfix_str(", ".join(f"{name} {number:.4f}" for name, number in numbers.items()))
@@ -82,6 +90,8 @@ def bar_class() -> Any:
     """tqdm's class of bars, where it is installed and the output is a terminal that has a width; else None."""
     try:
         columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+    except AttributeError:  # the output is None, or something that only writes
+        return None
     except OSError:
         columns = None  # nobody can tell
     if columns == 0:  # the terminal does not say, and tqdm would show nothing

@@ -1,9 +1,11 @@
 """The training loop against loops written out by hand, and against breaks of every kind."""
 
+import dataclasses
 import math
 import signal
 import tempfile
 import threading
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from examples import (
     fit,
     mean_error,
     network,
+    right,
     sgd,
 )
 from hypothesis import given
@@ -35,6 +38,7 @@ from minigrad import nn, optim
 from minigrad.compiler.program import Program
 from minigrad.compiler.record import TraceError
 from minigrad.training import Training
+from minigrad.trees import flatten
 
 # ------------------------------------------------------------------------------------------------- the loop
 
@@ -74,7 +78,7 @@ def test_a_compiled_training_is_the_eager_one_but_for_rounding(name, dropout, ba
                 epochs=epochs,
                 batch_size=batch_size,
                 validation=HELD_OUT,
-                metrics=[mg.accuracy],
+                metrics=[right],
                 callbacks=[stop := mg.EarlyStopping(patience=2), mg.Checkpoint(Path(folder) / "run")],
                 seed=seed,
                 compile=compile,
@@ -229,10 +233,111 @@ def test_the_schedule_gives_the_rate_of_every_step():
 
     model = network()
     optimizer = Rates(model.parameters(), lr=7.0)
-    for _ in range(2):  # the second training goes on counting
+    for _ in range(2):  # the second training begins anew
         fit(model, optimizer, schedule=schedule)
-    assert asked == list(range(4 * STEPS))
+        assert optimizer.lr == 7.0
+    assert asked == list(range(2 * STEPS)) * 2
     assert rates == [0.1 / (1 + step) for step in asked]
+
+
+@pytest.mark.parametrize("compile", [False, True, "pure"])
+@pytest.mark.parametrize("max_norm", [0.0, 0.05, 100.0])
+def test_gradients_are_clipped_as_by_hand(max_norm, compile):
+    def made() -> tuple[Any, Any]:
+        first, _, _, last = network()
+        model = nn.Sequential(first, np.tanh, last)
+        return model, OPTIMIZERS["momentum"](model)
+
+    (ours, optimizer), (theirs, other), (free, unbound) = made(), made(), made()
+    fit(ours, optimizer, epochs=2, batch_size=None, clip_grad_norm=max_norm, compile=compile)
+    fit(free, unbound, epochs=2, batch_size=None)
+    order = np.random.default_rng(0)
+    for _ in range(2):
+        rows = order.permutation(ROWS)
+        other.zero_grad()
+        nn.mse_loss(theirs(X[rows]), Y[rows]).backward()
+        optim.clip_grad_norm(theirs, max_norm)
+        other.step()
+    for p, q, r in zip(ours.parameters(), theirs.parameters(), free.parameters(), strict=True):
+        np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-7)
+        assert np.array_equal(p.data, r.data) == (max_norm > 1)
+
+
+Pair = namedtuple("Pair", "left right")
+
+
+@dataclasses.dataclass
+class Answer:
+    left: Any
+    right: Any
+
+
+FORMS: dict[str, Any] = {
+    "tuple": lambda left, right: (left, right),
+    "named tuple": Pair,
+    "dict": lambda left, right: {"left": left, "right": right},
+    "nested": lambda left, right: {"both": (left, {"last": right})},
+}
+ANSWERS = FORMS | {"list": lambda left, right: [left, right], "dataclass": Answer}
+
+
+class Branches(nn.Module):
+    """Two inputs and two outputs, in any form."""
+
+    def __init__(self, form: Any = FORMS["tuple"]) -> None:
+        rng = np.random.default_rng(0)
+        self.first, self.second, self.form = nn.Linear(2, 3, rng=rng), nn.Linear(3, 1, rng=rng), form
+
+    def forward(self, x: Any) -> Any:
+        left, right = flatten(x)[0]
+        hidden = np.tanh(self.first(left))
+        return self.form(self.second(hidden) + right, hidden)
+
+
+def both(prediction: Any, y: Any) -> Any:
+    (left, right), (wanted, zeros) = flatten(prediction)[0], flatten(y)[0]
+    assert isinstance(left, mg.Tensor), "also in evaluation"
+    return nn.mse_loss(left, wanted) + 0.1 * np.mean(np.square(right - zeros))
+
+
+@pytest.mark.parametrize("compile", [False, True, "pure"])
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_several_inputs_and_outputs_are_as_one(form, answer, compile):
+    def count(prediction: Any, y: Any) -> float:
+        assert type(prediction) is type(answer(0, 0))
+        assert type(y) is type(form(0, 0))
+        arrays = flatten(prediction)[0] + flatten(y)[0]
+        assert [type(array) for array in arrays] == [np.ndarray] * 4
+        return len({len(array) for array in arrays})
+
+    model, alone = Branches(answer), Branches()
+    x, y = form(X, Y / 10), form(Y, np.zeros((ROWS, 3), np.float32))
+    history = fit(model, loss=both, data=(x, y), validation=(x, y), metrics=[count], compile=compile)
+    wide = np.concatenate([X, Y / 10, Y], axis=1)  # the same as arrays
+    loss = lambda prediction, y: both(prediction, (y, np.zeros((len(y), 3), np.float32)))
+    wanted = fit(lambda x: alone((x[:, :2], x[:, 2:3])), sgd(alone), loss, (wide, Y))
+    np.testing.assert_allclose(history["loss"], wanted["loss"], rtol=1e-5)
+    assert history["count"] == history["val_count"] == [1.0, 1.0]
+    prediction = mg.predict(model, x, batch_size=5)
+    assert type(prediction) is type(answer(0, 0))
+    assert [array.shape for array in flatten(prediction)[0]] == [(ROWS, 1), (ROWS, 3)]
+    numbers = mg.evaluate(model, both, (x, y), batch_size=3)
+    assert numbers["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
+
+
+def test_all_of_a_training_follows_from_one_number():
+    def trained(number: int) -> str:
+        rng = np.random.default_rng(number)
+        layers = nn.Linear(2, 4, rng=rng), nn.Tanh(), nn.Dropout(0.5, rng=rng), nn.Linear(4, 1, rng=rng)
+        model = nn.Sequential(*layers)
+        x_train, x_test, y_train, y_test = mg.data.train_test_split(X, Y, rng=rng)
+        optimizer = optim.Adam(model)
+        history = fit(model, optimizer, data=(x_train, y_train), validation=(x_test, y_test), seed=rng)
+        return str(history) + bits(model, optimizer) + str(rng.random())
+
+    assert trained(0) == trained(0)
+    assert trained(1) == trained(1) != trained(0)
 
 
 # ------------------------------------------------------------------------------------ metrics and validation
@@ -248,9 +353,9 @@ class Bias:
     ("metrics", "names"),
     [
         ((), ["loss"]),
-        ([mg.accuracy], ["loss", "accuracy"]),
+        ([right], ["loss", "right"]),
         ((mean_error, Bias()), ["loss", "mean_error", "Bias"]),
-        ({"error": mean_error, "right": mg.accuracy}, ["loss", "error", "right"]),
+        ({"error": mean_error, "right": right}, ["loss", "error", "right"]),
     ],
 )
 def test_the_history_has_a_list_by_name_with_a_number_per_epoch(metrics, names, validation):
@@ -352,6 +457,70 @@ def test_predict_records_nothing_and_asks_for_batches_of_the_size():
     assert (X @ weight).requires_grad, "recording is on again"
 
 
+@pytest.mark.parametrize("batch_size", [None, 1, 4, 5, 10, ROWS])
+@pytest.mark.parametrize("rows", [0, 1, ROWS])
+def test_a_row_that_was_squeezed_away_comes_back(batch_size, rows):
+    x = X[:rows]
+    model = lambda x: (np.squeeze(x[:, :1]), {"wide": np.squeeze(x[:, None])}, x)
+    thin, wide, plain = mg.predict(model, x, batch_size)[0], *[mg.predict(model, x, batch_size)[1]["wide"]], x
+    np.testing.assert_array_equal(thin, x[:, 0])
+    np.testing.assert_array_equal(wide, plain)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda x: x.mean(axis=0), r"an array of shape \(2,\) for 4 samples: wanted as many rows"),
+        (lambda x: x.T, r"shape \(2, 4\) for 4 samples"),
+        (lambda x: (x, np.mean(x)), r"shape \(\) for 4 samples"),
+    ],
+)
+def test_predictions_have_a_row_for_each_sample(model, message):
+    with pytest.raises(ValueError, match=message):
+        mg.predict(model, X, batch_size=4)
+
+
+def test_predictions_that_overlap_do_not_disturb_each_other():
+    ready, model = threading.Barrier(2), None
+
+    def wait(x: Any) -> Any:
+        if not model.training:
+            ready.wait(10)  # both are in the middle
+        return x
+
+    model = nn.Sequential(nn.Dropout(0.5, rng=0), wait, nn.Dropout(0.5, rng=0))
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(mg.predict(model, X, None))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [np.array_equal(answer, X) for answer in answers] == [True, True]
+    assert model.training
+    assert model[0].training
+
+
+def test_training_and_prediction_may_overlap():
+    model, seen = network(dropout=0.5), []
+
+    def predict(training: Training) -> None:
+        thread = threading.Thread(target=lambda: seen.append(mg.predict(model, X)))
+        thread.start()
+        thread.join()
+        assert model[1].training
+
+    fit(model, epochs=2, callbacks=[predict])
+    assert np.array_equal(seen[-1], mg.predict(model, X))
+
+
+def test_a_plain_function_is_evaluated_without_dropout_too():
+    model = network(dropout=0.5)
+    np.testing.assert_array_equal(mg.predict(lambda x: model(x), X), mg.predict(model, X))
+    history = fit(lambda x: model(x), sgd(model), validation=HELD_OUT)
+    assert history["val_loss"][-1] == mg.evaluate(model, nn.mse_loss, HELD_OUT)["loss"]
+    assert model[1].training
+
+
 @given(st.none() | st.integers(1, ROWS + 1))
 def test_evaluate_is_the_loss_and_the_metrics_of_the_predictions(batch_size):
     model = network()
@@ -375,8 +544,8 @@ SCORES = np.array([[0.1, 0.9, 0.3], [2.0, -1.0, 0.0], [0.2, 0.3, 0.4], [-3.0, -2
         (SCORES, [1, 1, 2, 0], 0.5),
         (SCORES, np.eye(3)[[1, 0, 0, 2]], 0.75),
         (SCORES[:, :2], [0, 1, 0, 0], 0.0),
-        (SCORES[:, 0], [0, 1, 1, 0], 0.75),
-        (SCORES[:, :1], [[0], [1], [0], [0]], 1.0),
+        (np.abs(SCORES[2:, 0] / 3), [1, 1], 0.5),
+        (SCORES[2:3, :1], [[0]], 1.0),
         (np.array([0.5, np.nextafter(0.5, 1)]), [0, 1], 1.0),
         (np.array([0.4, 0.6]), [False, True], 1.0),
         (np.array([0.4, 0.6]), [1.0, 0.0], 0.0),
@@ -393,6 +562,54 @@ def test_accuracy(prediction, target, share):
 def test_accuracy_never_broadcasts(prediction, target):
     with pytest.raises(ValueError, match="accuracy cannot compare predictions of shape"):
         mg.accuracy(np.zeros(prediction), np.zeros(target))
+
+
+def test_accuracy_takes_sequences_and_other_thresholds():
+    logits = np.array([-2.0, 0.1, 0.4, 3.0])
+    assert mg.accuracy(logits, np.array([0, 1, 1, 1]), threshold=0) == 1
+    assert mg.accuracy(logits, [0, 1, 1, 1], threshold=0.3) == 0.75
+    words = np.random.default_rng(0).normal(size=(2, 3, 4))
+    labels = words.argmax(axis=-1)
+    labels[0, 0] = (labels[0, 0] + 1) % 4
+    assert mg.accuracy(mg.Tensor(words, requires_grad=True), mg.Tensor(labels)) == pytest.approx(5 / 6)
+    above = np.nextafter(np.float32(1), np.float32(2))
+    assert mg.accuracy(np.array([above, -1e-8], np.float32), np.array([1.0, 0.0])) == 1
+
+
+@pytest.mark.parametrize("prediction", [[[math.nan, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, math.nan]]])
+def test_accuracy_of_nan_is_nan(prediction):
+    assert math.isnan(mg.accuracy(np.array(prediction), np.array([0, 1])))
+    assert math.isnan(mg.accuracy(np.array(prediction)[:, 1], np.array([math.nan, 1])))
+    assert math.isnan(mg.accuracy(np.eye(2), np.array(prediction)))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "options", "error", "message"),
+    [
+        ([0.7, 0.2], [1, -1], {}, ValueError, "targets from -1 to 1: of two classes, 0 or 1"),
+        ([0.7, 0.2], [0.5, 1.0], {}, ValueError, r"targets from 0.5 to 1.0"),
+        ([0.7, 0.2], [1, 2], {"threshold": 0}, ValueError, "targets from 1 to 2"),
+        (
+            [3.0, -2.0],
+            [1, 0],
+            {},
+            ValueError,
+            "predictions from -2.0 to 3.0, which are no prob.*threshold=0 for logits",
+        ),
+        ([1.001, 0.2], [1, 0], {}, ValueError, "no probabilities"),
+        (SCORES, [0, 1, 2, 3], {}, ValueError, "labels from 0 to 3: wanted 0 to 2"),
+        (SCORES, [0, 1, 2, -1], {}, ValueError, "labels from -1 to 2: wanted 0 to 2"),
+        (SCORES, [0, 1, 2, 1.5], {}, ValueError, r"labels from 0.0 to 2.0: wanted 0 to 2"),
+        (SCORES, [0, 1, 2, 2], {"threshold": 0.5}, ValueError, "threshold=0.5 for 3 classes, of which the largest"),
+        ([0.7, 0.2], ["a", "b"], {}, TypeError, "values of dtype <U1: it takes numbers"),
+        (SCORES, ["a"] * 4, {}, TypeError, "values of dtype <U1"),
+        (SCORES, [None] * 4, {}, TypeError, "values of dtype object"),
+        (SCORES[:0], [], {}, ValueError, "at least one"),
+    ],
+)
+def test_accuracy_refuses_what_it_cannot_tell(prediction, target, options, error, message):
+    with pytest.raises(error, match=message):
+        mg.accuracy(np.array(prediction), np.array(target), **options)
 
 
 # ----------------------------------------------------------------------------------------- Ctrl-C and not finite
@@ -419,7 +636,7 @@ def test_ctrl_c_ends_early_stopping_with_the_best_weights():
         loss=failing_after(2 * STEPS, ctrl_c),
         epochs=5,
         metrics={"score": lambda prediction, y: next(scores)},
-        callbacks=[mg.EarlyStopping("score"), lambda training: seen.append(bits(model))],
+        callbacks=[mg.EarlyStopping("score", mode="min"), lambda training: seen.append(bits(model))],
     )
     assert history["score"] == [1.0, 2.0]
     assert bits(model) == seen[0] != seen[1]
@@ -484,7 +701,9 @@ def test_a_loss_that_is_not_finite_is_an_error_before_the_step(value, step, wher
     optimizers = OPTIMIZERS["adam"](ours), OPTIMIZERS["adam"](theirs)
     finite = failing_after(step, lambda: factor.append(value))
     loss = lambda prediction, y: finite(prediction, y) * factor[-1]
-    message = f"the loss became {value} in {where}; all parameters are finite: look at the data and the loss"
+    before = f", as the loss was for {step} steps: try a smaller learning rate than 0.02, or clip_grad_norm; else"
+    message = f"the loss became {value} in {where}; all parameters are finite"
+    message += f"{before if step else ':'} look at the data and the loss"
     with pytest.raises(FloatingPointError, match=f"^{message}"):
         fit(ours, optimizers[0], loss)
     by_hand(theirs, optimizers[1], nn.mse_loss, 2, BATCH, 0, step)
@@ -517,3 +736,47 @@ def test_steps_that_diverge_end_in_the_error():
     model = nn.Linear(2, 1, rng=np.random.default_rng(0))
     with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="the loss became"):
         fit(model, sgd(model, lr=10.0), epochs=500)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_the_last_step_breaks_is_an_error_too(value, compile):
+    w, seen = mg.Tensor(np.ones((2, 1), np.float32), True), []
+    slope = iter([0.0] * (2 * STEPS - 1) + [value])
+
+    class Breaks(optim.Optimizer):
+        def update(self, p: Any, g: Any) -> Any:
+            return p + np.float32(next(slope)) * g
+
+    where = "a parameter became nan or inf in epoch 2; the parameter optimizer.* is not finite: try a smaller"
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match=where):
+        fit(lambda x: x @ w, Breaks([w], lr=1.0), callbacks=[lambda training: seen.append(training.epoch)], epochs=2)
+    assert seen == [1], "before a callback keeps it"
+
+
+def test_a_gradient_that_is_nan_while_the_loss_is_not():
+    model = network()
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"0.weight is not finite"):
+        fit(model, loss=lambda prediction, y: np.mean(np.sqrt(np.abs(prediction * 0))), epochs=1, batch_size=None)
+
+
+def test_data_that_are_not_finite_are_named():
+    x = X.copy()
+    x[3, 1] = math.nan
+    with pytest.raises(
+        FloatingPointError, match=r"the loss became nan .*; the data of this step hold nan or inf: clean them"
+    ):
+        fit(network()[:1], loss=lambda prediction, y: np.mean(prediction), data=(x, Y))
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"),
+    [(-0.1, ValueError), (math.nan, ValueError), (math.inf, ValueError), (None, TypeError), ("0.1", TypeError)],
+)
+def test_a_schedule_gives_learning_rates(rate, error):
+    model, optimizer = network(), None
+    optimizer = sgd(model, lr=0.25)
+    with pytest.raises(error, match=rf"the schedule gave {rate!r} for step 4: .*lr="):
+        fit(model, optimizer, schedule=lambda step: 0.1 if step < 4 else rate)
+    assert optimizer.lr == 0.25
+    assert optimizer.steps == 4

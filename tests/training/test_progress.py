@@ -18,6 +18,8 @@ from examples import (
     fit,
     mean_error,
     network,
+    right,
+    sgd,
 )
 
 import minigrad as mg
@@ -39,14 +41,20 @@ def on_a_terminal(*args: Any, **options: Any) -> tuple[mg.History, str]:
 def test_a_terminal_shows_a_bar(capsys):
     pytest.importorskip("tqdm")
     history, shown = on_a_terminal(network(), epochs=3, metrics=[mean_error], validation=HELD_OUT)
-    first, last = shown.split("\r")[1], shown.split("\r")[-1]
+    parts = shown.split("\r")
+    first, last = parts[1], parts[-1]
     assert "epoch 1/3:   0%" in first
     assert "0.00/33.0" in first
     assert "epoch 3/3: 100%" in last
     assert "33.0/33.0" in last
     assert "samples/s" in last
-    assert ", ".join(f"{name} {numbers[-1]:.4f}" for name, numbers in history.items()) in last
+    assert f"loss {history['loss'][-1]:.4f}, mean_error {history['mean_error'][-1]:.4f}" in last
     assert last.endswith("\n")
+    lines = [part.splitlines()[0] for part in parts if part.lstrip().startswith("epoch") and "samples/s\n" in part]
+    for epoch, line in enumerate(lines, 1):
+        numbers = "  ".join(f"{name} {values[epoch - 1]:.4f}" for name, values in history.items())
+        assert line.startswith(f"epoch {epoch}/3  {numbers}  "), "above the bar, as elsewhere"
+    assert len(lines) == 3
     assert capsys.readouterr() == ("", "")
 
 
@@ -56,8 +64,7 @@ def test_the_bar_shows_the_means_of_the_epoch_so_far(monkeypatch):
     values = iter([1.0, 2.0, 3.0, 7.0, 4.0, 5.0, 6.0, 8.0])
     metrics = {"score": lambda prediction, y: next(values)}
     _, shown = on_a_terminal(network(), metrics=metrics, validation=HELD_OUT)
-    parts = [part for part in shown.split("\r") if "score " in part]
-    assert [part for part in parts if "score 4.5000" in part and "val_score 7.0000" in part], "and the last validation"
+    parts = [part for part in shown.split("\r") if ", score " in part]
     scores = [part.split(", score ")[1][:6] for part in parts]
     wanted = [1.0, 1.5, (4 * 1 + 4 * 2 + 3 * 3) / 11, 4.0, 4.5, (4 * 4 + 4 * 5 + 3 * 6) / 11]
     assert list(dict.fromkeys(scores)) == [f"{number:.4f}" for number in wanted]
@@ -138,3 +145,62 @@ def test_no_progress_no_output(capsys):
     assert shown == ""
     fit(network(), validation=HELD_OUT)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("epochs", [3, 5])
+def test_what_a_checkpoint_finds_is_said(epochs, tmp_path, capsys):
+    path = tmp_path / "checkpoint.npz"
+    callbacks = [mg.Checkpoint(path)]
+    fit(network(), epochs=3, callbacks=callbacks, progress=True)
+    assert "checkpoint" not in capsys.readouterr().out, "there was none"
+    model = network()
+    fit(model, sgd(model, lr=0.05), epochs=epochs, callbacks=callbacks, progress=True)
+    said = ["the learning rate is 0.05, and was 0.1 in the checkpoint"]
+    done = {
+        3: "the training ended after epoch 3 of 3: nothing is left to do",
+        5: "the training goes on after epoch 3 of 5",
+    }
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [*said, f"{path}: {done[epochs]}"]
+    assert len(lines) == epochs - 1
+    fit(network(), epochs=epochs, callbacks=callbacks)
+    assert capsys.readouterr().out == "", "but where nothing is to be shown"
+
+
+def test_it_is_said_above_the_bar(tmp_path):
+    pytest.importorskip("tqdm")
+    callbacks = [mg.Checkpoint(tmp_path / "checkpoint.npz")]
+    fit(network(), callbacks=callbacks)
+    _, shown = on_a_terminal(network(), callbacks=callbacks)
+    assert "the training ended after epoch 2 of 2: nothing is left to do\n" in shown
+
+
+class OnlyWrites:
+    """An output of a notebook, a logger or a graphical program."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+@pytest.mark.parametrize("output", [None, OnlyWrites()], ids=["none", "only writes"])
+def test_an_output_of_any_kind_will_do(output, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", output)
+    history = fit(network(), progress=True)
+    monkeypatch.undo()
+    assert len(history["loss"]) == 2
+    if output is not None:
+        assert [line[:9] for line in output.text.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_on_80_columns_the_validation_is_seen(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(Terminal, "fileno", lambda self: 1)
+    monkeypatch.setattr(os, "get_terminal_size", lambda *number: os.terminal_size((80, 24)))
+    monkeypatch.setenv("COLUMNS", "80")
+    metrics = {"accuracy": right, "mean_error": mean_error}
+    history, shown = on_a_terminal(network(), metrics=metrics, validation=HELD_OUT)
+    for epoch in range(2):
+        assert f"val_loss {history['val_loss'][epoch]:.4f}  val_accuracy {history['val_accuracy'][epoch]:.4f}" in shown
