@@ -146,6 +146,8 @@ def _snapshot(training: Training) -> dict[str, Any]:
     arrays |= {f"tensors/{name}": array for name, array in state_dict(training.trained()).items()}
     arrays |= {f"history/{name}": numbers for name, numbers in training.history.items()}
     arrays |= {f"optimizer/{name}": value for name, value in training.optimizer.state_dict(_names(training)).items()}
+    if training.schedule is not None:  # whose rates are no state
+        arrays["optimizer/lr"] = training.lr
     for prefix, part in _stateful(training).items():
         arrays |= {prefix + name: value for name, value in part.state_dict().items()}
     for name, generator in _generators(training).items():

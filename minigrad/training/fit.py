@@ -86,7 +86,7 @@ def fit(
     names = ["loss", *metrics]
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # last, to keep what others did
-    training = Training(model, optimizer, generator(seed, "seed"), history, ordered, epochs, optimizer.lr)
+    training = Training(model, optimizer, generator(seed, "seed"), history, ordered, epochs, optimizer.lr, schedule)
 
     def step(x: Any, y: Any) -> tuple[Any, Any]:  # as one would write it by hand
         optimizer.zero_grad()
@@ -112,7 +112,7 @@ def fit(
                 report.note(note)
             while training.epoch < epochs and not training.stopped and not interrupts:
                 parts = batches(*columns, batch_size=batch_size, rng=training.rng)
-                steps = _steps(training, step, ((*rows(part), part) for part in parts), schedule)
+                steps = _steps(training, step, ((*rows(part), part) for part in parts))
                 done, measured = _epoch(steps, metrics, report, interrupts)
                 if not optimizer.is_finite():
                     raise _not_finite(training, f"a parameter became nan or inf in epoch {training.epoch + 1}", ())
@@ -148,11 +148,11 @@ def _finite(value: Array) -> Array:
     return value
 
 
-def _steps(training: Training, step: Function, parts: Iterable[Any], schedule: Schedule | None) -> Iterator[Any]:
+def _steps(training: Training, step: Function, parts: Iterable[Any]) -> Iterator[Any]:
     """Do one step for each part of the data, and tell what was predicted, what was right, the loss, and of how many."""
     for number, (x, y, arrays) in enumerate(parts, 1):
-        if schedule is not None:
-            rate = schedule(training.steps)
+        if training.schedule is not None:
+            rate = training.schedule(training.steps)
             try:
                 training.optimizer.lr = rate
             except (TypeError, ValueError) as error:

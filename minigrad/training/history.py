@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.optim import Optimizer
+from minigrad.optim import Optimizer, Schedule
 
 
 class History(dict[str, list[float]]):
@@ -37,8 +37,8 @@ class History(dict[str, list[float]]):
 class Training:
     """A training in progress, as callbacks see it: `epoch` counts finished epochs; set `stopped` to end it now.
 
-    `lr` is the learning rate that the optimizer had at its start, `steps` counts the steps, from which schedules tell
-    theirs, and `notes` are shown before the first epoch.
+    `lr` is the learning rate that the optimizer had at its start, `steps` counts the steps, from which the `schedule`
+    tells that of the next one, and `notes` are shown before the first epoch.
     """
 
     model: Any
@@ -48,6 +48,7 @@ class Training:
     callbacks: list[Callable[[Training], Any]] = field(default_factory=list)
     epochs: int = 0
     lr: float = 0.0
+    schedule: Schedule | None = None
     epoch: int = 0
     steps: int = 0
     stopped: bool = False

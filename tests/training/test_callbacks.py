@@ -437,6 +437,19 @@ def test_a_schedule_goes_on_where_it_was_and_the_rate_is_given_back(tmp_path):
     assert optimizer.lr == 0.3
 
 
+def test_the_rates_of_a_schedule_are_not_kept(tmp_path):
+    """Else a training that goes on without one would stay at the last."""
+    rates = []
+    for schedule in (lambda step: 0.0, None):
+        model = network()
+        optimizer = sgd(model, lr=0.3)
+        look = failing_after(0, lambda it=optimizer: rates.append(it.lr))
+        callbacks = [mg.Checkpoint(tmp_path / "checkpoint.npz")]
+        fit(model, optimizer, look, epochs=3 if schedule is None else 2, schedule=schedule, callbacks=callbacks)
+    assert rates == [0.0, 0.3]
+    assert optimizer.lr == 0.3
+
+
 @pytest.mark.parametrize(("rate", "used"), [(0.1, 0.025), (0.7, 0.7)])
 def test_a_rate_that_the_user_has_changed_holds(rate, used, tmp_path):
     """And one that a callback has changed is kept."""
