@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn
 from minigrad.nn.state import load_state_dict, named_generators, named_parameters, state_dict
+from minigrad.trees import named
 
 
 def tensor(*shape: int, requires_grad: bool = True) -> mg.Tensor:
@@ -319,6 +320,67 @@ def test_state_goes_into_a_fresh_module_after_any_use() -> None:
             np.testing.assert_array_equal(loaded, array)
     assert fresh.count == used.count == 4
     assert fresh.cells[0][0].mean is not used.cells[0][0].mean
+
+
+class Holding(nn.Module):
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+
+def objects(parts: list[Any]) -> Any:
+    array = np.empty(len(parts), object)
+    for i, part in enumerate(parts):
+        array[i] = part
+    return array
+
+
+KINDS: dict[str, Callable[[list[Any]], Any]] = {
+    "list": list,
+    "deque": deque,
+    "dict": lambda parts: {f"k{i}": part for i, part in enumerate(parts)},
+    "array": objects,
+    "object": lambda parts: SimpleNamespace(parts=parts),
+    "module": Holding,
+    "layers": lambda parts: nn.Sequential(*(SimpleNamespaceLayer(part) for part in parts)),
+}
+plans = st.recursive(
+    st.tuples(
+        st.sampled_from(["trained", "frozen", "numbers"]), st.sampled_from([np.float32, np.float64, np.complex64])
+    ),
+    lambda inner: st.tuples(st.sampled_from(sorted(KINDS)), st.lists(inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+def built(plan: Any, rng: np.random.Generator) -> Any:
+    """What a plan says, with numbers of its own."""
+    kind, inner = plan
+    if kind in KINDS:
+        return KINDS[kind]([built(each, rng) for each in inner])
+    numbers = rng.normal(size=3).astype(np.float32 if kind == "trained" else inner)
+    return numbers if kind == "numbers" else mg.Tensor(numbers, requires_grad=kind == "trained")
+
+
+def planned(plan: Any) -> int:
+    return sum(map(planned, plan[1])) if plan[0] in KINDS else 1
+
+
+@given(plans, st.integers(0, 2**32))
+def test_a_state_goes_into_another_module_of_the_same_plan(plan: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model, other = Holding(built(plan, rng)), Holding(built(plan, rng))
+    state, kept = model.state_dict(), other.state_dict()
+    assert len(state) == planned(plan)
+    held = [item for _, item in named(other) if isinstance(item, np.ndarray)]
+    before = [array.copy() for array in held]
+    other.load_state_dict(state)
+    assert other.state_dict().keys() == state.keys()
+    for name, array in other.state_dict().items():
+        assert (array.dtype, array.tolist()) == (state[name].dtype, state[name].tolist())
+        assert kept[name].tolist() != state[name].tolist()
+    for array, numbers in zip(held, before, strict=True):
+        if array.dtype.kind != "O":
+            np.testing.assert_array_equal(array, numbers, "what somebody keeps is not overwritten")
 
 
 def test_what_is_added_later_is_state_where_it_is_trained_or_a_module() -> None:
