@@ -148,7 +148,7 @@ def _by_first_names(obj: Any, own: Mapping[str, Any], state: Mapping[str, Any]) 
     arrays: dict[str, Any] = {}
     for name, array in state.items():
         first = name if name in own else names.get(id(part_named(obj, name)), name)
-        if first in arrays and not np.array_equal(arrays[first], array):
+        if first in arrays and np.asarray(arrays[first]).tobytes() != np.asarray(array).tobytes():  # nan is nan
             raise ValueError(f"{first} has several names in {type(obj).__name__}, and in this state different numbers")
         arrays[first] = array
     return arrays

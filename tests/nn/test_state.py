@@ -563,17 +563,20 @@ def test_a_shared_thing_loads_from_each_of_its_names() -> None:
     assert list(state) == ["first.weight", "first.bias", "mean"]
     new = {"layers.0.weight": np.ones((2, 2)), "first.bias": np.ones(2), "layers.1.again": np.ones(2)}
     model = Tied()
-    for given_ in (new, new | {"first.weight": np.ones((2, 2))}):
+    for given_ in (new, new | {"first.weight": np.ones((2, 2))}, new | {"mean": np.ones(2)}):
         model.load_state_dict(state)
         model.load_state_dict(given_)
         assert all(np.all(array == 1) for array in model.state_dict().values())
+    model.load_state_dict(new | {name: np.full(2, math.nan) for name in ("layers.1.again", "mean")})
+    assert np.isnan(model.mean).all()
+    assert model.layers[1]["again"] is model.mean
     before = model.state_dict()
     with pytest.raises(ValueError, match=r"first.weight has several names in Tied, and in this state different"):
         model.load_state_dict(new | {"first.weight": np.zeros((2, 2))})
     with pytest.raises(ValueError, match=r"missing: mean\n  unexpected: layers.2.again"):
         model.load_state_dict({"layers.2.again" if name == "mean" else name: array for name, array in state.items()})
     assert model.state_dict().keys() == before.keys()
-    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+    assert all(np.array_equal(array, before[name], equal_nan=True) for name, array in model.state_dict().items())
 
 
 def test_a_load_between_forward_and_backward_is_noticed() -> None:
