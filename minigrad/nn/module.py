@@ -83,8 +83,7 @@ class Module(Whole, metaclass=state.Constructed):
 
     def load(self, path: str | Path) -> None:
         """Take over the state that `save` wrote; see `load_state_dict`."""
-        shapes = {name: array.shape for name, array in self.state_dict().items()}
-        self.load_state_dict(load_arrays(path, lambda found: state.fitting_arrays(self, shapes, found, True)))
+        self.load_state_dict(load_arrays(path, lambda announced: state.fitting(self, announced)))
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:

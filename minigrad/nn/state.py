@@ -142,14 +142,23 @@ def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> 
         put_part(holder, key, array)
 
 
+def fitting(obj: Any, announced: Mapping[str, Array]) -> Mapping[str, Array]:
+    """What the header of a file announces, if it fits the state of an object; see `files.load_arrays`."""
+    own = named_state(obj)
+    fitting_arrays(obj, own, _by_first_names(obj, own, announced), True)
+    return announced
+
+
 def _by_first_names(obj: Any, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     """A state by those names that `named_state` gives."""
     names = {id(item): name for name, item in own.items()}
     arrays: dict[str, Any] = {}
     for name, array in state.items():
         first = name if name in own else names.get(id(part_named(obj, name)), name)
-        if first in arrays and np.asarray(arrays[first]).tobytes() != np.asarray(array).tobytes():  # nan is nan
-            raise ValueError(f"{first} has several names in {type(obj).__name__}, and in this state different numbers")
+        if first in arrays:
+            before, now, shape = np.asarray(arrays[first]), np.asarray(array), own[first].shape
+            if before.shape != now.shape or (now.shape == shape and before.tobytes() != now.tobytes()):  # nan is nan
+                raise ValueError(f"{first} has several names in {type(obj).__name__}, and here different numbers")
         arrays[first] = array
     return arrays
 
