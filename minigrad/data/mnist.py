@@ -122,7 +122,7 @@ def _part(images: NDArray[Any], labels: NDArray[Any], source: str) -> Part:
 
 
 def _brightest(images: NDArray[Any]) -> int:
-    return 255 if images.dtype == np.uint8 else 1
+    return 255 if images.dtype == np.uint8 and images.max() > 1 else 1  # some files hold ink as 0 or 1
 
 
 def _digits(parts: list[Part]) -> Digits:

@@ -154,6 +154,14 @@ def test_every_form_loads_the_same_digits(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(y_test, TEST_LABELS)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_ink_that_is_0_or_1_already_stays_so(dtype: Any, tmp_path: Path) -> None:
+    ink = IMAGES > 127
+    (x_train, _), (x_test, _) = load_mnist(write_npz(tmp_path, np.savez, images=ink.astype(dtype), labels=LABELS))
+    assert x_train.dtype == x_test.dtype == np.float32
+    np.testing.assert_array_equal(np.sort(np.concatenate([x_train, x_test]), axis=None), np.sort(ink, axis=None))
+
+
 def test_path_may_be_a_string(tmp_path: Path) -> None:
     check_form(load_mnist(str(write_folder(tmp_path))))
 
