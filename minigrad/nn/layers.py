@@ -109,7 +109,8 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return x
         keep = sample(self.rng.random, x.shape, np.float32) >= self.p
-        return x * (keep / x.dtype.type(1 - self.p))
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(float)
+        return x * (keep / dtype.type(1 - self.p))
 
 
 class LeakyReLU(Module):

@@ -166,6 +166,14 @@ def test_dropout_keeps_the_mean(p: float, dtype: Any) -> None:
     assert abs(np.mean(y) - 1) < 5 * deviation / (1 - p)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.float16])
+def test_dropout_of_any_numbers(dtype: Any) -> None:
+    x = np.full(1000, 200).astype(dtype)
+    y = nn.Dropout(0.1, rng=np.random.default_rng(0))(x)
+    assert y.dtype == (np.float16 if dtype is np.float16 else np.float64)
+    np.testing.assert_allclose(np.unique(y), [0, x[0] / 0.9], rtol=1e-3)
+
+
 def test_dropout_passes_the_gradient_of_what_it_kept() -> None:
     x = mg.Tensor(np.ones((20, 5), np.float32), requires_grad=True)
     y = nn.Dropout(0.5, rng=np.random.default_rng(0))(x)
