@@ -76,6 +76,7 @@ NOT_A_NUMBER = np.array([[False, True, False], [False, False, False]])
 # fmt: off
 cases: dict[Callable[..., Any], list[Case]] = {
     np.where: [case(lambda x, y: np.where([[True], [False]], x, y), (3,), (2, 1))],
+    np.reshape: [case(lambda x, order=order: np.reshape(x, (3, -1), order), (2, 3)) for order in "CFA"],
     np.concatenate: [case(lambda x, y: np.concatenate([x, y]), (2, 3), (1, 3)),
                      case(lambda x: np.concatenate(x), (2, 3)),
                      case(lambda x, y: np.concatenate((x, y, x), axis=-1), (2, 3), (2, 0)),
@@ -325,6 +326,7 @@ def test_no_function_is_in_two_tables() -> None:
     assert not set(vjps) & constants
     some_forms_only = {
         np.where,
+        np.reshape,
         np.inner,
         np.convolve,
         np.linalg.solve,
@@ -425,6 +427,88 @@ def test_gradients_go_back_to_where_the_numbers_came_from(shape: tuple[int, ...]
 
 
 # ------------------------------------------------------------------------------------------- what the table cannot say
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "C": lambda x: x,
+    "F": lambda x: np.transpose(x.transpose(2, 1, 0) + 0, (2, 1, 0)),
+    "turned": lambda x: x.transpose(1, 2, 0),
+    "a part": lambda x: x[:, 1:, ::2],
+    "backwards": lambda x: x[::-1],
+    "a line": lambda x: x[0, 0, :],
+}
+FLATTENED: dict[str, Callable[[Any, Any], Any]] = {
+    "np.ravel": lambda x, order: np.ravel(x, order),
+    "ravel": lambda x, order: x.ravel(order=order),
+    "flatten": lambda x, order: x.flatten(order),
+    "np.reshape": lambda x, order: np.reshape(x, x.size, order=order),
+    "reshape": lambda x, order: x.reshape((x.size,), order=order),
+    "np.copy": lambda x, order: np.copy(x, order),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FLATTENED)
+@pytest.mark.parametrize("order", ["C", "F", "A", "K"])
+def test_the_order_of_memory(name: str, order: str, layout: str) -> None:
+    """Numbers are weighted by where they come to lie, and the gradient is made in another order of memory."""
+    x = np.random.default_rng(0).permutation(np.arange(24.0)).reshape(2, 3, 4)
+    f = lambda x: FLATTENED[name](LAYOUTS[layout](x), order)
+    if order == "K" and "reshape" in name:
+        with pytest.raises(ValueError, match="order 'K' is not permitted"):
+            f(mg.Tensor(x))
+        return
+    expected = f(x)
+    np.testing.assert_array_equal(f(mg.Tensor(x)).data, expected)
+    weights = 1 + np.arange(expected.size).reshape(expected.shape)
+    places = np.zeros(24)
+    places[np.ravel(expected).astype(int)] = np.ravel(weights)
+    expected = places[x.astype(int)]  # as x holds the numbers of its places
+    squares = lambda x: np.sum((f(x) ** 2).T * np.asfortranarray(weights).T)
+    np.testing.assert_array_equal(mg.grad(squares)(x), 2 * x * expected)
+    np.testing.assert_array_equal(mg.grad(lambda x: np.sum(mg.grad(squares)(x)))(x), 2 * expected)
+
+
+@pytest.mark.parametrize("order", ["A", "K"])
+def test_programs_have_memory_of_their_own(order: str) -> None:
+    with pytest.raises(TypeError, match=f"order='{order}' goes by the memory"):
+        mg.compile(lambda x: np.ravel(x.T, order))(np.ones((2, 3)))
+
+
+FOLDED = [np.array([-3.0]), np.array([[-3.0], [2.0]]), np.array([[-3.0, 2.0, 0.5]]), np.array([-3.0, 2.0, 0.5, 1.5]),
+          np.array([[-3.0, 2.0, 0.5], [1.0, 2.5, 3.0]]), np.zeros((2, 0)), np.array(-2.0)]  # fmt: skip
+HOW = [{}, {"axis": -1}, {"axis": ()}, {"axis": None}, {"axis": (0,)}, {"axis": (0, -1)}, {"keepdims": True},
+       {"initial": 2.25}, {"axis": (), "initial": 2.25}, {"initial": 1.5, "where": "positive"}]  # fmt: skip
+UFUNCS = {id(function): function for function in vars(np).values() if isinstance(function, np.ufunc)}.values()
+FOLDS_OF_ALL = [
+    getattr(ufunc, method)
+    for ufunc in UFUNCS
+    for method in ("reduce", "accumulate")
+    if (ufunc.nin, ufunc.nout, ufunc.signature) == (2, 1, None)
+]
+
+
+@pytest.mark.parametrize("fold", FOLDS_OF_ALL, ids=name_of)
+def test_every_ufunc_folds_as_numpy_does_or_says_that_it_does_not(fold: Callable[..., Any]) -> None:
+    known = fold in composites or fold in vjps or fold in constants
+    for x in FOLDED:
+        for how in HOW if fold.__name__ == "reduce" else [{}, {"axis": -1}]:
+            k = {**how, "where": x > 0} if "where" in how else how
+            try:
+                with np.errstate(all="ignore"):
+                    expected = fold(x, **k)
+            except (TypeError, ValueError):
+                continue
+            if not known:
+                with pytest.raises((NotImplementedError, TypeError), match=fold.__name__):
+                    fold(mg.Tensor(x), **k)
+                continue
+            found = fold(mg.Tensor(x), **k)
+            found = getattr(found, "data", found)
+            assert np.shape(found) == np.shape(expected)
+            np.testing.assert_allclose(found, expected, rtol=1e-14, err_msg=f"{x} {k}")
+            if fold in composites or fold in vjps:
+                check_grads(lambda x, k=k: fold(x, **k), [x], order=1)
 
 
 def test_half_precision_means_do_not_overflow() -> None:

@@ -8,7 +8,8 @@ The conventions, each of which is a part of the tables:
     domain, a jump              no sign; the derivative of the piece that the point belongs to
     what was not chosen         contributes exactly 0, whatever its own derivative is
     what was chosen             shows its inf or nan
-    second derivatives          those of the piece or share that the first one came from
+    second derivatives          those of the piece or share that the first one came from; where there are none, as at
+                                the kink of a length, nan or inf
 """
 
 from collections.abc import Callable
@@ -64,7 +65,7 @@ of_one_number = [  # what, function, points, its first derivative there, its sec
     ("cbrt",            np.cbrt,                        [0.0, 8.0],             [inf, 1/12],          [nan, -1/144]),
     ("log",             np.log,                         [0.0, 2.0],             [inf, 1/2],           [-inf, -1/4]),
     ("log1p",           np.log1p,                       [-1.0, 1.0],            [inf, 1/2],           [-inf, -1/4]),
-    ("arcsin",          np.arcsin,                      [-1.0, 0.0, 1.0],       [inf, 1, inf],        [nan, 0, nan]),
+    ("arcsin",          np.arcsin,                      [-1.0, 0.0, 1.0],       [inf, 1, inf],        [-inf, 0, inf]),
     ("1 / x",           np.reciprocal,                  [0.0, 2.0],             [-inf, -1/4],         [inf, 1/4]),
     ("sinc",            np.sinc,                        [0.0, -0.0, 1.0],       [0, 0, -1],   [-pi**2/3, -pi**2/3, 2]),
     ("x**0",            lambda x: x**0,                 [-1.0, 0.0, 2.0],       [0, 0, 0],            [0, 0, 0]),
@@ -79,7 +80,7 @@ of_one_number = [  # what, function, points, its first derivative there, its sec
     ("float_power",     lambda x: np.float_power(x, 2), [-1.0, 0.0],            [-2, 0],              [2, 2]),
     ("float_power, 0",  lambda x: np.float_power(x, 0), [-1.0, 0.0],            [0, 0],               [0, 0]),
     ("0 float_power x", lambda x: np.float_power(0, x), [0.0, 1.0],             [0, 0],               [0, 0]),
-    ("hypot",           lambda x: np.hypot(x, 0.0),     [-2.0, 0.0],            [-1, 0],              [0, 0]),
+    ("hypot",           lambda x: np.hypot(x, 0.0),     [-2.0, 0.0],            [-1, 0],              [0, nan]),
     ("arctan2(x, 0)",   lambda x: np.arctan2(x, 0.0),   [-2.0, 0.0, 4.0],       [0, 0, 0],            [0, 0, 0]),
     ("arctan2(0, x)",   lambda x: np.arctan2(0.0, x),   [-2.0, 0.0, 4.0],       [0, 0, 0],            [0, 0, 0]),
     ("logaddexp",       lambda x: np.logaddexp(x, -inf), [-inf, 0.0, inf],      [half, 1, 1],         [0, 0, 0]),
@@ -132,7 +133,18 @@ of_one_number = [  # what, function, points, its first derivative there, its sec
 SCORES, WEIGHTS = [1.0, 5.0, 1.0], np.array([1.0, 2.0, 5.0])
 SOME, NONE = np.array([True, False, True]), np.zeros(3, bool)
 APART = np.array([[1, 0, -1], [0, 0, 0], [-1, 0, 1]])
+THIRDS = np.eye(3) / 3 - 1 / 9  # the Hessian of the logarithm of a sum of three equal powers
 LENGTH = [[0.128, -0.096], [-0.096, 0.072]]  # the Hessian of the length of [3, 4]
+
+
+def beside_nan(block: Any, order: Any = range(4)) -> np.ndarray:
+    """The Hessian of lengths of two vectors of two numbers, in some order, where that of the first is 0.
+
+    Rows come from zeros that are numbers, no choices, times the nan of the first vector.
+    """
+    hessian = np.zeros((4, 4))
+    hessian[:, :2], hessian[2:, 2:] = nan, block
+    return hessian[np.ix_(order, order)]
 
 
 def masked(x: Any, mask: Any) -> Any:
@@ -169,11 +181,20 @@ of_several = [  # what, function, arguments, the gradient of all their numbers (
     ("quantile",         lambda x: np.quantile(x, 1/4),         ([1, 1, 2, 3, 3],), [half, half, 0, 0, 0], 0),
     ("clip",             np.clip,                               (1, 1, 2),          [half, half, 0],    0),
     ("clip to a point",  np.clip,                               (1, 1, 1),          [0, half, half],    0),
+    ("max and initial",  lambda x: np.max(x, initial=2),        ([1, 2, 2],),       [0, 1/3, 1/3],      0),
+    ("minimum.reduce",   lambda x: np.minimum.reduce(x, initial=1),
+                                                                ([1, 2],),          [half, 0],          0),
+    *[(f"{name} at {x:g}", lambda x, fold=fold: fold(x)[..., -1],
+                                                                ([x, x, x],),       [1/3, 1/3, 1/3],    slope * THIRDS)
+      for x in [-inf, -1e30, -1e7, 1e7, 1e30, inf]
+      for name, fold, slope in [("logaddexp", lambda x: np.logaddexp.reduce(x, keepdims=True), 1),
+                                ("logaddexp2", lambda x: np.logaddexp2.reduce(x, keepdims=True), log(2)),
+                                ("of all so far", np.logaddexp.accumulate, 1)]],
     ("weighted",         lambda x: np.quantile(x, half, weights=[1, 1, 2, 1], method="inverted_cdf"),
                                                                 ([1, 2, 2, 5],),    [0, half, half, 0], 0),
     # ---------------------------------------------------------------------------------------------- lengths at zero
-    ("norm",             np.linalg.norm,                        ([0, 0],),          [0, 0],             0),
-    ("norm, squared",    lambda x: np.linalg.norm(x) ** 2,      ([0, 0],),          [0, 0],             0),
+    ("norm",             np.linalg.norm,                        ([0, 0],),          [0, 0],             nan),
+    ("norm, squared",    lambda x: np.linalg.norm(x) ** 2,      ([0, 0],),          [0, 0],             nan),
     ("norm on an axis",  np.linalg.norm,                        ([0, 2],),          [0, 1],
                                                                                     [[half, 0], [0, 0]]),
     ("norm 1",           lambda x: np.linalg.norm(x, 1),        ([0, -2],),         [0, -1],            0),
@@ -184,23 +205,33 @@ of_several = [  # what, function, arguments, the gradient of all their numbers (
     ("norm inf of 0",    lambda x: np.linalg.norm(x, inf),      ([0, 0],),          [0, 0],             0),
     ("norm -inf",        lambda x: np.linalg.norm(x, -inf),     ([0, 2],),          [0, 0],             0),
     ("norm, axis",       lambda x: np.linalg.norm(x, axis=1),   ([[0, 0], [3, 4]],), [0, 0, 0.6, 0.8],
-                                                                                    np.kron([[0, 0], [0, 1]], LENGTH)),
+                                                                                    beside_nan(LENGTH)),
     ("norm, keepdims",   lambda x: np.linalg.norm(x, axis=0, keepdims=True),
                                                                 ([[0, 3], [0, 4]],), [0, 0.6, 0, 0.8],
-                                                                                    np.kron(LENGTH, [[0, 0], [0, 1]])),
-    *[(f"matrix norm {p}", lambda x, p=p: np.linalg.norm(x, p), (np.zeros((2, 2)),), [0, 0, 0, 0], 0)
-      for p in ["fro", "nuc", 1, -1, 2, -2, inf, -inf]],
-    ("hypot",            np.hypot,                              (0, 0),             [0, 0],             0),
+                                                                                    beside_nan(LENGTH, [0, 2, 1, 3])),
+    *[(f"matrix norm {p}", lambda x, p=p: np.linalg.norm(x, p), (np.zeros((2, 2)),), [0, 0, 0, 0], bend)
+      for bend, some in [(0, [1, -1, inf, -inf]), (nan, ["fro", "nuc", 2, -2])] for p in some],
+    ("norm 1, squared",  lambda x: np.linalg.norm(x, 1) ** 2,   ([0, 0],),          [0, 0],             0),
+    ("norm 3/2",         lambda x: np.linalg.norm(x, 3/2),      ([0, 0],),          [0, 0],             nan),
+    ("norm 3, cubed",    lambda x: np.linalg.norm(x, 3) ** 3,   ([0, 0],),          [0, 0],             nan),
+    ("nuclear, squared", lambda x: np.linalg.norm(x, "nuc")**2, ([[0, 0]],),        [0, 0],             nan),
+    ("chosen hypot",     lambda x: np.max(np.hypot(x, 0.0)),    ([0, 0],),          [0, 0],             nan),
+    ("hypot, squared",   lambda x, y: np.hypot(x, y) ** 2,      (0, 0),             [0, 0],             nan),
+    ("std, squared",     lambda x: np.std(x) ** 2,              ([3, 3],),          [0, 0],             nan),
+    ("nanstd, squared",  lambda x: np.nanstd(x) ** 2,           ([3, 3, nan],),     [0, 0, 0],
+                                                                                    [[nan, nan, 0]] * 3),
+    ("hypot",            np.hypot,                              (0, 0),             [0, 0],             nan),
     ("hypot on an axis", np.hypot,                              (0, 2),             [0, 1],
                                                                                     [[half, 0], [0, 0]]),
-    ("hypot.reduce",     np.hypot.reduce,                       ([0, 0, 0],),       [0, 0, 0],          0),
+    ("hypot.reduce",     np.hypot.reduce,                       ([0, 0, 0],),       [0, 0, 0],          nan),
     ("arctan2",          np.arctan2,                            (0, 0),             [0, 0],             0),
     ("arctan2 at the cut", np.arctan2,                          (0, -1),            [-1, 0],
                                                                                     [[0, -1], [-1, 0]]),
-    ("std",              np.std,                                ([3, 3, 3],),       [0, 0, 0],          0),
-    ("std, axis",        lambda x: np.std(x, axis=1),           ([[3, 3], [2, 4]],), [0, 0, -half, half], 0),
-    ("std, ddof",        lambda x: np.std(x, ddof=1),           ([3, 3],),          [0, 0],             0),
-    ("std of one",       np.std,                                ([3],),             [0],                0),
+    ("std",              np.std,                                ([3, 3, 3],),       [0, 0, 0],          nan),
+    ("std, axis",        lambda x: np.std(x, axis=1),           ([[3, 3], [2, 4]],), [0, 0, -half, half],
+                                                                                    beside_nan(np.zeros((2, 2)))),
+    ("std, ddof",        lambda x: np.std(x, ddof=1),           ([3, 3],),          [0, 0],             nan),
+    ("std of one",       np.std,                                ([3],),             [0],                nan),
     ("var",              np.var,                                ([3, 3],),          [0, 0],
                                                                                     [[half, -half], [-half, half]]),
     # --------------------------------------------------------------------------------------------- products and powers

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as nps
 
 import minigrad as mg
 from minigrad.engine import composites, name_of, vjps
-from minigrad.tables.linalg import joined, least_squares
+from minigrad.tables.linalg import beside, joined, least_squares
 from minigrad.testing import check_grads
 
 # ----------------------------------------------------------------------------------- the arguments: matrices of a kind
@@ -184,6 +184,7 @@ cases: dict[Callable[..., Any], list[Case]] = {
 # fmt: on
 known_as = {**joined, np.linalg.lstsq: least_squares}  # the functions that have the rules
 primitives = {known_as.get(f, f): rows for f, rows in cases.items() if known_as.get(f, f) in vjps}
+primitives[beside.__wrapped__] = [case(lambda g, x: beside(g, regular(x), rcond=1e-3), (2, 3), (3, 2))]
 spellings = {f: rows for f, rows in cases.items() if f in composites}
 
 
@@ -304,24 +305,28 @@ def test_slogdet_in_a_stack_is_infinite_at_singular_matrices_alone() -> None:
 
 
 @pytest.mark.parametrize("p", [p for p in VECTOR_ORDERS if p != -1])
-def test_norm_of_zeros_has_derivatives_zero(p: Any) -> None:
+def test_norm_of_zeros(p: Any) -> None:
+    """The first derivative is 0; so is the second of sums and choices, and with infinite slopes; else it is nan."""
     x = np.array([[0.0, 0, 0], [3, 4, 5]])
-    for f in (lambda x: np.linalg.norm(x, p, 1), lambda x: np.linalg.vector_norm(x, axis=1, ord=p or 2)):
+    for f, q in (
+        (lambda x: np.linalg.norm(x, p, 1), p),
+        (lambda x: np.linalg.vector_norm(x, axis=1, ord=p or 2), p or 2),
+    ):
         first = lambda x, f=f: mg.grad(lambda x: np.sum(f(x)))(x)
         second = lambda x, first=first: mg.grad(lambda x: np.sum(first(x)))(x)
-        for derivative in (first, second):
-            np.testing.assert_array_equal(derivative(x)[0], 0)
+        for derivative, at_zero in ((first, 0), (second, 0 if q in (0, 0.5, 1, np.inf, -np.inf) else np.nan)):
+            np.testing.assert_array_equal(derivative(x)[0], at_zero)
             np.testing.assert_allclose(derivative(x)[1], derivative(x[1:])[0], rtol=1e-15)
-            assert not np.any(derivative(np.zeros((2, 3))))
+            np.testing.assert_array_equal(derivative(np.zeros((2, 3))), at_zero)
 
 
 @pytest.mark.parametrize("p", MATRIX_ORDERS)
-def test_norm_of_zero_matrices_has_derivatives_zero(p: Any) -> None:
+def test_norm_of_zero_matrices(p: Any) -> None:
     x = np.array([np.zeros((2, 3)), [[3, 0, 1], [0, 2, 0.5]]])
     first = lambda x: mg.grad(lambda x: np.sum(np.linalg.norm(x, p, (1, 2))))(x)
     second = lambda x: mg.grad(lambda x: np.sum(first(x)))(x)
-    for derivative in (first, second):
-        np.testing.assert_array_equal(derivative(x)[0], 0)
+    for derivative, at_zero in ((first, 0), (second, 0 if p in (1, -1, np.inf, -np.inf) else np.nan)):
+        np.testing.assert_array_equal(derivative(x)[0], at_zero)
         np.testing.assert_allclose(derivative(x)[1], derivative(x[1:])[0], rtol=1e-15)
 
 
@@ -455,3 +460,80 @@ def test_the_likelihood_of_a_gaussian_process() -> None:
     expected = (weights @ change @ weights - np.trace(np.linalg.solve(k, change))) / 2
     np.testing.assert_allclose(mg.grad(likelihood)(0.7), expected, rtol=1e-10)
     check_grads(likelihood, [np.array(0.7)])
+
+
+# ------------------------------------------------------------------------------------------- large and tiny matrices
+
+MATRIX = np.random.default_rng(3).normal(size=(4, 3)) + 2 * np.eye(4, 3)
+OTHER = np.random.default_rng(4).normal(size=(4, 4))
+weighted: Callable[[Any], Any] = lambda x: np.sum(x * OTHER[: x.shape[-2], : x.shape[-1]].astype(x.dtype))
+SCALED: dict[str, tuple[Callable[[Any], Any], int]] = {  # function of a matrix, and the power of its size in its slope
+    "vectors": (lambda x: sum(map(weighted, np.linalg.svd(x[:3])[::2])), -1),
+    "vectors of a tall one": (lambda x: sum(map(weighted, np.linalg.svd(x, full_matrices=False)[::2])), -1),
+    "vectors of a wide one": (lambda x: sum(map(weighted, np.linalg.svd(x.T, full_matrices=False)[::2])), -1),
+    "singular values": (lambda x: np.sum(np.linalg.svdvals(x) * np.arange(3)), 0),
+    "nuclear norm": (lambda x: np.linalg.norm(x, "nuc"), 0),
+    "eigenvectors": (lambda x: weighted(np.linalg.eigh(x[:3] + x[:3].T)[1]), -1),
+    "orthonormal columns": (lambda x: weighted(np.linalg.qr(x)[0]), -1),
+    "pseudo-inverse": (lambda x: weighted(np.linalg.pinv(x)), -2),
+    "of a wide one": (lambda x: weighted(np.linalg.pinv(x.T)), -2),
+    "least squares": (lambda x: weighted(np.linalg.lstsq(x, np.eye(4, 2, dtype=x.dtype))[0]), -2),
+    "inverse": (lambda x: weighted(np.linalg.inv(x[:3])), -2),
+    "determinant": (lambda x: np.linalg.det(x[:3]), 2),
+    "of two rows": (lambda x: np.linalg.det(x[:2, :2]), 1),
+    "its logarithm": (lambda x: np.linalg.slogdet(x[:3])[1], -1),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", SCALED)
+def test_slopes_at_every_scale(name: str, dtype: Any) -> None:
+    f, power = SCALED[name]
+    expected, limits = mg.grad(f)(MATRIX), np.finfo(dtype)
+    for exponent in (4, 13, 24, 33, 53, 66, 80, 120, 500):
+        for scale in (2.0**exponent, 2.0**-exponent):
+            size, slope = abs(np.log2(scale)), abs(power * np.log2(scale))
+            if max(size, slope) + 8 < limits.maxexp:  # so far they are numbers of that dtype
+                with np.errstate(over="ignore"):  # the value may be too large, where its slope is not
+                    found = mg.grad(f)((MATRIX * scale).astype(dtype)).astype(np.float64) / scale**power
+                np.testing.assert_allclose(found, expected, rtol=0, atol=300 * limits.eps * np.max(np.abs(expected)))
+
+
+def test_determinants_that_are_too_small() -> None:
+    x = np.diag(np.array([1e-20, 1e-30, 1], np.float32))
+    assert np.linalg.det(x) == 0
+    np.testing.assert_allclose(np.diag(mg.grad(np.linalg.det)(x))[:2], [1e-30, 1e-20], rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------ where singular values are cut off
+
+
+def with_values(shape: tuple[int, ...], *values: float) -> np.ndarray:
+    u, _, vh = np.linalg.svd(np.random.default_rng(1).normal(size=shape), full_matrices=False)
+    return np.asarray(u * np.array(values) @ vh)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (3, 3)])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.linalg.pinv(x, 0.3),
+        lambda x: np.linalg.pinv(x, rtol=0.3),
+        lambda x: np.linalg.pinv(x, rtol=0.8),
+        lambda x: np.linalg.pinv(x @ x.T, 0.1, hermitian=True),
+        lambda x: np.linalg.lstsq(x, np.eye(len(x))[:, :2], 0.3)[0],
+        lambda x: np.linalg.pinv(np.stack([x, x]), np.array([0.3, 1e-9])),
+    ],
+)
+def test_what_is_cut_off_turns_what_is_kept(f: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
+    x = with_values(shape, 3, 2, 0.5)
+    check_grads(f, [x], order=1)
+    second = mg.grad(lambda x: np.sum(mg.grad(lambda x: np.sum(f(x)))(x)))(x)
+    assert np.all(np.isnan(second))  # it is not known, and says so
+
+
+@pytest.mark.parametrize("rcond", [None, 1e-9, 0.3])
+def test_where_nothing_but_rounding_is_cut_off_there_are_second_derivatives(rcond: Any) -> None:
+    for x in (with_values((3, 3), 3, 2, 1), with_values((4, 3), 3, 2, 0), np.eye(3)):
+        f = lambda t, x=x: np.sum(np.linalg.pinv(x * t, rcond) * OTHER[:3, : len(x)])
+        check_grads(f, [np.array(2.0)], order=2)

@@ -16,8 +16,19 @@ from test_linalg import primitives as linalg_cases
 
 import minigrad as mg
 from minigrad.engine import name_of, vjps
-from minigrad.tables.linalg import least_squares
-from minigrad.tables.rules import concatenate, sinc_slope
+from minigrad.tables.linalg import beside, least_squares
+from minigrad.tables.rules import (
+    arctan_slope,
+    below,
+    concatenate,
+    cosine,
+    logistic,
+    one_minus_square,
+    root,
+    root_slope,
+    sech_squared,
+    sinc_slope,
+)
 from minigrad.testing import check_grads, indices
 
 # ---------------------------------------------------------------------------------- the table: where each rule is tried
@@ -68,6 +79,13 @@ of_arrays = {
     np.round: [case(np.round, (2, 3), domain=BETWEEN_INTEGERS)],
     np.sinc: [case(np.sinc, shape, domain=domain) for shape in [(), (2, 3), (0, 3)] for domain in [REAL, WIDE]],
     sinc_slope.__wrapped__: [case(sinc_slope, (5,), domain=WIDE, order=n) for n in [1, 2, 7]],
+    **{f.__wrapped__: [case(f, shape, domain=domain) for shape in [(), (2, 3), (0, 3)]] for f, domain in
+       [(sech_squared, REAL), (logistic, REAL), (arctan_slope, REAL), (one_minus_square, UNIT)]},
+    cosine.__wrapped__: [case(lambda x, y: cosine(x, y, np.hypot(x, y)), *shapes)
+                         for shapes in [((), ()), ((3,), (3,)), ((2, 1), (3,))]],
+    **{f.__wrapped__: [case(f, shape, domain=POSITIVE, p=p) for p in [2, 3, 1.5] for shape in [(), (3,)]]
+       for f in [root, root_slope]},
+    below.__wrapped__: [Case(below, shapes, [UNIT, ((1.0, 3.0),)]) for shapes in [((), ()), ((2, 3), (2, 1))]],
     np.ldexp: [case(lambda x: np.ldexp(x, [0, -3, 2]), shape) for shape in [(), (3,), (2, 1)]],
     np.convolve: [case(np.convolve, *shapes) for shapes in [((4,), (3,)), ((2,), (5,)), ((1,), (1,)), ((3,), (3,))]],
     np.matmul: [case(np.matmul, x, y) for x in RANKS[0] for y in RANKS[1]]
@@ -187,7 +205,8 @@ def corruptions(function: Callable[..., Any]) -> Iterator[tuple[str, dict[int, A
     """Wrong rules, by position, for each rule of the function."""
     special = {np.where: (1, 2), np.ldexp: (0,), mg.put.__wrapped__: (0, 2),
                mg.put_add.__wrapped__: (0, 2), concatenate: (0, 1, 2),
-               np.einsum: (1, 2), least_squares: (0, 1)}  # fmt: skip
+               np.einsum: (1, 2), least_squares: (0, 1), cosine.__wrapped__: (0, 1),
+               beside.__wrapped__: ()}  # of which the derivative is zero, or else unknown  # fmt: skip
     positions = special[function] if function in special else range(len(vjps[function]))  # those of floating arguments
     rules = rules_of(function)
     for i in positions:

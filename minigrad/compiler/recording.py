@@ -271,7 +271,12 @@ class Recorder(Mode):
             return self.parted(function, values, options, answer, is_array)
         tracked = function is argument or any(tensor.requires_grad for tensor in tensors)
         tracked = tracks and tracked and function in vjps and is_recording() and answer.dtype.kind == "f"
-        value = self.record.graph.make(answer, function, values, options)
+        if function in shortcuts and function in vjps:  # what it is spelled with can be done among other calls
+            value = self.value(
+                shortcuts[function](*(self.plain(x) if isinstance(x, Tensor) else x for x in args), **kwargs)
+            )
+        else:
+            value = self.record.graph.make(answer, function, values, options)
         if not (value.varies or tracked):
             return Tensor(answer)
         positions = [i for i, x in enumerate(args) if isinstance(x, Tensor) and x.requires_grad]

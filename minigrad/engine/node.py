@@ -4,7 +4,7 @@
     composites   function -> the same, spelled with others; looked up first; may `call` a form with rules (np.where)
     constants    functions without a derivative (comparisons, shapes, indices): plain arrays come out
     refusals     functions that have none for a reason, with that reason
-    shortcuts    composite -> a function that gives the same up to rounding
+    shortcuts    function -> one that gives the same up to rounding, and suits programs
 
 The graph has one invariant: a call is younger than its arguments. Every node carries the time at which its numbers were
 written, so sorting by time is a topological sort, and an argument younger than the call that used it has been changed.

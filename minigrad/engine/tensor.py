@@ -328,7 +328,7 @@ class Tensor(Node):
 
     def reshape(self, *shape: Any, **options: Any) -> Tensor:
         """The same numbers in another shape, given as integers or as one tuple."""
-        return call(np.reshape, (self, shape[0] if len(shape) == 1 else shape), options)
+        return (call_other if options else call)(np.reshape, (self, shape[0] if len(shape) == 1 else shape), options)
 
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order, given as integers or as one tuple; reversed when there is none."""

@@ -1,29 +1,23 @@
 """Activations, spelled in NumPy: arrays for arrays, and for Tensors Tensors, whose derivatives come from the graph."""
 
-import functools
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
-from minigrad.engine import numbers_of, quietly
+from minigrad.engine import numbers_of
 from minigrad.tables.composites import composition
+from minigrad.tables.rules import below, logistic
 
 
-@functools.partial(composition, shortcut=np.tanh)
+@composition
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent, (exp(2x) - 1) / (exp(2x) + 1), within 4 ulp for every finite `x`.
-
-    The derivative of np.tanh, (1 - tanh) * (1 + tanh), loses its digits in the tails, where tanh is rounded to a number
-    near 1; the derivative of this composition keeps them.
 
     >>> tanh(np.array([-1000.0, 0.0, 0.5]))
     array([-1.        ,  0.        ,  0.46211716])
     """
-    side = _side(x)
-    t = np.expm1(quietly(operator.mul, x, side + side))  # the double of a very large number is infinite, and as good
-    return t * side / (t + 2)
+    return np.tanh(x)
 
 
 @composition
@@ -33,15 +27,7 @@ def sigmoid(x: Any) -> Any:
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    side = _side(x)
-    z = np.exp(x * side)
-    return z / (1 + z) * side + (1 - side) / 2
-
-
-def _side(x: Any) -> Any:
-    """-1 where `x` is positive and 1 where it is negative: `x * _side(x)` is -|x|, so exp cannot overflow."""
-    # It has no derivative of its own. At 0 either sign will do, since what is built on it is smooth there.
-    return -np.copysign(1, numbers_of(x))
+    return logistic(x)
 
 
 @composition
@@ -89,7 +75,9 @@ def softmax(x: Any, axis: int = -1) -> Any:
     >>> softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    z = np.exp(x - _peak(x, axis))
+    if _is_half(x):
+        return softmax(x.astype(np.float32), axis).astype(np.float16)
+    z = np.exp(_over_peak(x, axis))
     return z / np.sum(z, axis=axis, keepdims=True)
 
 
@@ -100,10 +88,19 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])
     """
-    shifted = x - _peak(x, axis)
+    if _is_half(x):
+        return log_softmax(x.astype(np.float32), axis).astype(np.float16)
+    shifted = _over_peak(x, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
-def _peak(x: Any, axis: int) -> Any:
-    """The maximum along `axis`, without its history: softmax does not depend on what is subtracted from all of `x`."""
-    return np.max(numbers_of(x), axis=axis, keepdims=True) * 1.0  # a float, as the difference of integers can wrap
+def _is_half(x: Any) -> bool:
+    """Whether sums over `x` would overflow, or count no further than 2048."""
+    return getattr(x, "dtype", None) == np.float16
+
+
+def _over_peak(x: Any, axis: int) -> Any:
+    """How far `x` is below its maximum along `axis`, which has no history: softmax does not depend on it."""
+    numbers = numbers_of(x)
+    lowest = float(np.finfo(np.result_type(numbers, np.float16)).min)  # where all are -inf, nothing is at the peak
+    return below(x, np.maximum(np.max(numbers, axis=axis, keepdims=True), lowest))

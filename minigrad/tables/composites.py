@@ -12,10 +12,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.engine import (  # isort: skip
-    Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, looked_at, shortcuts,
-    vjps,
+    Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, looked_at, numbers_of,
+    shortcuts, vjps,
 )  # fmt: skip
-from minigrad.tables.rules import axes_of, kept, lines_along, put_add
+from minigrad.tables.rules import axes_of, below, kept, lines_along, put_add, root, wide
 
 
 def composite(*functions):
@@ -67,7 +67,7 @@ def mean(x, axis=None, dtype=None, out=None, keepdims=False, where=True):
 def _count(x, axis, where, keepdims):
     """How many elements go into each element of a reduction: a Python integer when it is the same everywhere."""
     if where is not True:
-        return np.sum(np.broadcast_to(where, x.shape), axis=axis, dtype=x.dtype, keepdims=keepdims)
+        return np.sum(np.broadcast_to(where, x.shape), axis=axis, dtype=wide(x.dtype), keepdims=keepdims)
     return math.prod(x.shape[i] for i in axes_of(x, axis))
 
 
@@ -82,13 +82,7 @@ def var(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     return squares / (max(freedom, 0) if isinstance(freedom, (int, float)) else np.maximum(freedom, 0))
 
 
-def root(total, p=2):
-    """The p-th root of a sum of powers; the branch makes the gradient 0 where all of them are 0."""
-    total = np.where(total == 0, 0, total)
-    return np.sqrt(total) if p == 2 else total ** (1 / p)
-
-
-composites[np.std] = lambda x, *args, **kwargs: root(np.var(x, *args, **kwargs))
+composites[np.std] = lambda x, *args, **kwargs: root(np.var(x, *args, **kwargs), p=2)
 
 
 @composite(np.clip)
@@ -227,7 +221,7 @@ composites[np.nansum]     = lambda x, *args, **kwargs: np.sum(_numbers(x, True)[
 composites[np.nanprod]    = lambda x, *args, **kwargs: np.prod(_numbers(x, True, 1)[0], *args, **kwargs)
 composites[np.nancumsum]  = lambda x, axis=None, dtype=None, out=None: np.cumsum(_numbers(x, True)[0], axis, dtype)
 composites[np.nancumprod] = lambda x, axis=None, dtype=None, out=None: np.cumprod(_numbers(x, True, 1)[0], axis, dtype)
-composites[np.nanstd]     = lambda x, *args, **kwargs: root(np.nanvar(x, *args, **kwargs))
+composites[np.nanstd]     = lambda x, *args, **kwargs: root(np.nanvar(x, *args, **kwargs), p=2)
 composites[np.nanmax]     = lambda x, axis=None, out=None, keepdims=False, **options: \
                             np.fmax.reduce(x, axis=axis, keepdims=keepdims, **options)
 composites[np.nanmin]     = lambda x, axis=None, out=None, keepdims=False, **options: \
@@ -544,19 +538,47 @@ def _doubled(ufunc, x, axis=0, dtype=None):
     return np.moveaxis(x, -1, axis)
 
 
-def _halved(ufunc, x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
-    """Reduce by halves, in log2(n) calls."""
+def _in_lines(identity, least, x, axis, dtype, initial, where):
+    """What a reduction goes through, along the first axis: after its start, if it has one, or fewer than the least."""
     x = x if dtype is None else x.astype(dtype)
-    shape = kept(x, axis)
-    x = x if where is True else np.where(where, x, ufunc.identity)
+    x = x if where is True else np.where(where, x, identity)
     x = np.moveaxis(lines_along(x, axis)[0], -1, 0)
-    if initial is not None or len(x) == 0:
-        edge = np.broadcast_to(ufunc.identity if initial is None else initial, (1, *x.shape[1:]))
+    if initial is not None or len(x) < least:
+        edge = np.broadcast_to(identity if initial is None else initial, (1, *x.shape[1:]))
         x = np.concatenate([edge.astype(x.dtype), x])
-    while len(x) > 1:
-        half = len(x) // 2
-        x = np.concatenate([ufunc(x[:half], x[half : 2 * half]), x[2 * half :]])
-    return np.reshape(x[0], shape) if keepdims else x[0]
+    return x
+
+
+@composite(np.hypot.reduce)
+def reduced_length(x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """By halves, in log2(n) calls, and of a single number from 0, since a length has no sign."""
+    lines = _in_lines(0, 2, x, axis, dtype, initial, where)
+    while len(lines) > 1:
+        half = len(lines) // 2
+        lines = np.concatenate([np.hypot(lines[:half], lines[half : 2 * half]), lines[2 * half :]])
+    return np.reshape(lines[0], kept(x, axis)) if keepdims else lines[0]
+
+
+def _log_of_sum(exp, log, x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """Over the largest number, so that all that are added keep their digits, and equal ones share evenly."""
+    lines = _in_lines(-np.inf, 1, x, axis, dtype, initial, where)
+    peak = np.max(numbers_of(lines), axis=0)
+    answer = peak + log(np.sum(exp(below(lines, peak)), axis=0))
+    return np.reshape(answer, kept(x, axis)) if keepdims else answer
+
+
+def _logs_of_sums(exp, log, x, axis=0, dtype=None):
+    """By doubling, of sums over the largest number so far."""
+    x = np.moveaxis(x if dtype is None else x.astype(dtype), axis, -1)
+    peak = numbers_of(x)
+    total, step = exp(below(x, peak)), 1
+    while step < x.shape[-1]:
+        new = np.maximum(peak[..., step:], peak[..., :-step])
+        before, here = exp(below(peak[..., :-step], new)), exp(below(peak[..., step:], new))
+        total = np.concatenate([total[..., :step], total[..., step:] * here + total[..., :-step] * before], -1)
+        peak = np.concatenate([peak[..., :step], new], -1)
+        step *= 2
+    return np.moveaxis(peak + log(total), -1, axis)
 
 
 @composite(np.vecdot, np.linalg.vecdot)
@@ -566,9 +588,14 @@ def vecdot(x, y, axis=-1, dtype=None, keepdims=False):
     return np.moveaxis(answer, -1, axis) if keepdims else answer
 
 
-LENGTHS = (np.logaddexp, np.logaddexp2, np.hypot)
-composites.update({ufunc.reduce: functools.partial(_halved, ufunc) for ufunc in LENGTHS})
-composites.update({ufunc.accumulate: functools.partial(_doubled, ufunc) for ufunc in (*LENGTHS, np.multiply)})
+# fmt: off
+composites[np.multiply.accumulate]   = functools.partial(_doubled, np.multiply)
+composites[np.hypot.accumulate]      = functools.partial(_doubled, np.hypot)
+composites[np.logaddexp.reduce]      = functools.partial(_log_of_sum, np.exp, np.log)
+composites[np.logaddexp2.reduce]     = functools.partial(_log_of_sum, np.exp2, np.log2)
+composites[np.logaddexp.accumulate]  = functools.partial(_logs_of_sums, np.exp, np.log)
+composites[np.logaddexp2.accumulate] = functools.partial(_logs_of_sums, np.exp2, np.log2)
+# fmt: on
 
 
 def _outer(ufunc):

@@ -10,7 +10,7 @@ values alone is finite all the same (`svdvals`, `eigvalsh`, norms); equal values
 
 The formulas are those of
     M. Giles, Collected matrix derivative results for forward and reverse mode AD, 2008 (inv, det, solve)
-    G. Golub and V. Pereyra, The differentiation of pseudo-inverses, 1973 (pinv, lstsq)
+    G. Golub and V. Pereyra, The differentiation of pseudo-inverses, 1973 (pinv, lstsq, where the rank is constant)
     I. Murray, Differentiation of the Cholesky decomposition, 2016 (cholesky)
     J. Townsend, Differentiating the singular value decomposition, 2016 (svd, and eigh in the same way)
     S. Walter and L. Lehmann, Algorithmic differentiation of linear algebra functions, 2010 (qr)
@@ -28,9 +28,12 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.linalg import LinAlgError
 
-from minigrad.engine import Function, as_array, call, composites, constants, unbroadcast, users_line, vjps
-from minigrad.tables.composites import composite, root
-from minigrad.tables.rules import axes_of, flipped
+from minigrad.engine import (  # isort: skip
+    Function, as_array, call, composites, constant, constants, numbers_of, unbroadcast, users_line, vjps,
+)  # fmt: skip
+from minigrad.tables.composites import composite
+from minigrad.tables.primitive import primitive
+from minigrad.tables.rules import axes_of, flipped, root
 
 # ----------------------------------------------------------------------------------------------------- products
 
@@ -157,8 +160,12 @@ def inv_or_inf(x):
 
 def cofactors(x, det):
     """The derivative of the determinant: det(x) * inv(x).T, which for a singular matrix exists without the inverse."""
+    n = x.shape[-1]
     try:
-        return det[..., None, None] * flipped(np.linalg.inv(x))
+        size = np.exp(np.linalg.slogdet(numbers_of(x))[1] / max(n, 1))[..., None, None]  # det(x) may be too small, ...
+        size = np.where((size > 0) & (size < np.inf), size, 1)
+        even = x / size  # ... but that of this is 1 or -1
+        return size ** (n - 1) * np.linalg.det(even)[..., None, None] * flipped(np.linalg.inv(even))
     except LinAlgError:
         return minors(x)
 
@@ -171,10 +178,45 @@ def minors(x):
     return np.stack(rows, -2).astype(x.dtype)
 
 
-def pinv_rule(g, ans, x):
-    """For matrices of constant rank."""
+def pinv_rule(g, ans, x, rcond=None):
     left, right = flipped(g) @ ans @ flipped(ans), flipped(ans) @ ans @ flipped(g)
-    return left - x @ (ans @ left) + right - (right @ ans) @ x - flipped(ans) @ g @ flipped(ans)
+    answer = left - (x @ ans) @ left + right - right @ (ans @ x) - flipped(ans) @ g @ flipped(ans)
+    return answer if rcond is None or np.all(np.less(rcond, rounding(x))) else answer + beside(g, x, rcond=rcond)
+
+
+def rounding(x):
+    """How small the singular values of a matrix are, relative to the largest, that are 0 but for rounding."""
+    return 10 * max(x.shape[-2:]) * np.finfo(x.dtype).eps
+
+
+def parted(s, rcond):
+    """Pairs of singular values of which pinv takes one for 0: the larger (else 1), and the smaller relative to it."""
+    kept = s > np.asarray(rcond)[..., None] * np.max(s, axis=-1, keepdims=True, initial=0)
+    mixed = kept[..., None] & ~kept[..., None, :]
+    larger = np.where(mixed, s[..., None], 1)
+    ratio = np.where(mixed, s[..., None, :] / larger, 0)
+    return np.square(larger * flipped(larger)), ratio + flipped(ratio)
+
+
+@constant
+def unknown(x, *, rcond):
+    """nan for the matrices of which pinv has cut off more than rounding errors, and 0 for others."""
+    ratio = parted(np.linalg.svdvals(x), rcond)[1]
+    cut = np.any(ratio > rounding(x), axis=(-2, -1), keepdims=True)
+    return np.where(cut, np.nan, 0).astype(x.dtype)
+
+
+@primitive(
+    lambda h, ans, g, x, rcond: np.zeros_like(g) + unknown(x, rcond=rcond),
+    lambda h, ans, g, x, rcond: np.zeros_like(x) + unknown(x, rcond=rcond),
+)
+def beside(g, x, *, rcond):
+    """What pinv_rule misses where singular values were cut off: how their vectors mix with those that were kept."""
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    square, ratio = parted(s, rcond)
+    mixing = ratio / ((1 - ratio) * (1 + ratio)) / square
+    inner = flipped(vh @ g @ u)
+    return u @ (mixing * (ratio * inner + flipped(inner))) @ vh
 
 
 def mirrored(x, lower=True):
@@ -198,11 +240,12 @@ def least_squares(a, b, rcond):
 # fmt: off
 vjps[np.linalg.inv]      = lambda g, ans, x: -flipped(ans) @ g @ flipped(ans),
 vjps[np.linalg.det]      = lambda g, ans, x: g[..., None, None] * cofactors(x, ans),
-vjps[np.linalg.pinv]     = lambda g, ans, x, **k: pinv_rule(g, ans, x),
+vjps[np.linalg.pinv]     = lambda g, ans, x, rcond=None, rtol=None: \
+                           pinv_rule(g, ans, x, rtol if rcond is None else rcond),
 vjps[np.linalg.cholesky] = lambda g, ans, x: cholesky_rule(g, ans),
 vjps[np.linalg.solve]    = (lambda g, ans, a, b: -np.linalg.solve(flipped(a), g) @ flipped(ans),
                             lambda g, ans, a, b: np.linalg.solve(flipped(a), g))
-vjps[least_squares]      = (lambda g, ans, a, b, rcond: pinv_rule(g @ flipped(b), np.linalg.pinv(a, rcond), a),
+vjps[least_squares]      = (lambda g, ans, a, b, rcond: pinv_rule(g @ flipped(b), np.linalg.pinv(a, rcond), a, rcond),
                             lambda g, ans, a, b, rcond: flipped(np.linalg.pinv(a, rcond)) @ g)
 
 composites[np.linalg.pinv] = lambda a, rcond=None, hermitian=False, **rtol: \
@@ -350,8 +393,10 @@ def eigh_rule(g, ans, x):
 def svd_rule(g, ans, x):
     (gu, gs, gvh), (u, s, vh) = g, ans
     gv, v, across, down = flipped(gvh), flipped(vh), s[..., None, :], s[..., None]
-    gaps = (across - down) * (across + down)
-    answer = u @ (on_diagonal(gs) + turns(gu, u, gaps) * across + turns(gv, v, gaps) * down) @ vh
+    gaps, total = across - down, across + down  # no products of these: they could overflow, or be 0
+    ratio = across / np.where(total == 0, 1, total)
+    turned = turns(gu, u, gaps) * ratio + turns(gv, v, gaps) * flipped(ratio)
+    answer = u @ (on_diagonal(gs) + turned) @ vh
     m, n = x.shape[-2:]
     if m > n:
         answer = answer + quotient(gu - u @ (flipped(u) @ gu), across, asked(gu)) @ vh
@@ -409,13 +454,14 @@ def length(x, p, axis, keepdims):
     if isinstance(p, str):
         raise ValueError(f"{p!r} is a norm of matrices, and here is a vector: p is a number, or inf or -inf")
     if p is None or p == 2:
-        return root(np.sum(np.square(x), **k))
+        return root(np.sum(np.square(x), **k), p=2)
     size = np.abs(x)
     if p in (np.inf, -np.inf):
         return np.max(size, initial=0, **k) if p > 0 else np.min(size, **k)
     if p in (0, 1):
         return np.sum(size if p else np.sign(size), **k)
-    return root(np.sum(np.where(size == 0, 0, size) ** p, **k), p)  # so that at 0, a kink, the gradient is 0
+    size = np.where(size == 0, 0, size) if p < 1 else size  # so that at 0, a kink, the gradient is 0
+    return root(np.sum(size**p, **k), p=p)
 
 
 def _floating(x):
@@ -440,7 +486,10 @@ def norm(x, ord=None, axis=None, keepdims=False):
         return length(sums, np.inf if ord > 0 else -np.inf, axes, keepdims)
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"matrices have the norms 'fro', 'nuc', 1, -1, 2, -2, inf and -inf, not {ord!r}")
-    values = np.abs(np.linalg.svdvals(np.moveaxis(x, axes, (-2, -1))))  # abs, since its derivative at 0 is 0
+    values = np.linalg.svdvals(np.moveaxis(x, axes, (-2, -1)))
+    values = np.hypot(
+        values, np.zeros_like(values)
+    )  # at 0, a kink, its derivative is 0, and that of its derivative is nan
     answer = (np.sum if ord == "nuc" else np.max if ord == 2 else np.min)(values, axis=-1)
     return np.expand_dims(answer, tuple(sorted(axes))) if keepdims else answer
 

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from minigrad.engine import Tensor, as_array, as_tensor, call, composites, constant, looked_at, mapped
+from minigrad.engine import (  # isort: skip
+    Tensor, as_array, as_tensor, call, composites, constant, looked_at, mapped, numbers_of,
+)  # fmt: skip
 from minigrad.tables import rules
 from minigrad.tables.composites import composite
 from minigrad.tables.rules import axes_of, put
@@ -86,6 +88,30 @@ def tile(x, reps):
     return np.reshape(pairs, [rep * n for n, rep in zip(shape, reps, strict=True)])
 
 
+@composite(np.reshape)
+def reshape(x, shape, order="C", **options):
+    """In the order of the memory of `x` where that is asked for, which is not that of its gradient."""
+    if order == "A":
+        flags = _memory(x, order).flags
+        order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
+    return call(np.reshape, (x, shape), {"order": order, **options} if options or order != "C" else {})
+
+
+@composite(np.ravel)
+def ravel(x, order="C"):
+    if order == "K":  # along the axes as they lie in memory
+        steps = [abs(step) for step in _memory(x, order).strides]
+        x, order = np.transpose(x, np.argsort([-step for step in steps], kind="stable")), "C"
+    return np.reshape(x, x.size, order=order)
+
+
+def _memory(x, order):
+    array = numbers_of(x)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"order={order!r} goes by the memory of an array, and here is none yet: say order='C' or 'F'")
+    return array
+
+
 def _reshaping(function):
     """A function that only inserts axes, for one array or several: what it makes of a shape says it all."""
 
@@ -105,7 +131,6 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
 
 
 # fmt: off
-composites[np.ravel]            = lambda x, order="C": np.reshape(x, x.size, order=order)
 composites[np.atleast_1d]       = _reshaping(np.atleast_1d)
 composites[np.atleast_2d]       = _reshaping(np.atleast_2d)
 composites[np.atleast_3d]       = _reshaping(np.atleast_3d)

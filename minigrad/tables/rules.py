@@ -17,12 +17,15 @@ To add a function, write its line here and its row into tests/test_rules.py, whi
 import inspect
 import math
 from operator import getitem
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.stride_tricks import sliding_window_view
 
-from minigrad.engine import Choice, Node, Product, Selection, constant, unbroadcast, vjps
+from minigrad.engine import (  # isort: skip
+    Choice, Node, Product, Selection, as_array, constant, quietly, shortcuts, unbroadcast, vjps,
+)  # fmt: skip
 from minigrad.tables.primitive import primitive
 
 zero = None
@@ -43,7 +46,7 @@ vjps[np.cbrt]       = lambda g, ans, x: g / (3 * ans * ans),
 vjps[np.reciprocal] = lambda g, ans, x: -g * ans * ans,
 
 vjps[np.exp]        = lambda g, ans, x: g * ans,
-vjps[np.exp2]       = lambda g, ans, x: g * ans * LN2,
+vjps[np.exp2]       = lambda g, ans, x: g * (ans * LN2),  # g * ans could overflow
 vjps[np.expm1]      = lambda g, ans, x: g * np.exp(x),  # ans + 1 would lose the tail
 vjps[np.log]        = lambda g, ans, x: g / x,
 vjps[np.log2]       = lambda g, ans, x: g / (x * LN2),
@@ -53,15 +56,15 @@ vjps[np.log1p]      = lambda g, ans, x: g / (1 + x),
 vjps[np.sin]        = lambda g, ans, x: g * np.cos(x),
 vjps[np.cos]        = lambda g, ans, x: -g * np.sin(x),
 vjps[np.tan]        = lambda g, ans, x: g * (1 + ans * ans),
-vjps[np.arcsin]     = lambda g, ans, x: g / np.sqrt((1 - x) * (1 + x)),
-vjps[np.arccos]     = lambda g, ans, x: -g / np.sqrt((1 - x) * (1 + x)),
-vjps[np.arctan]     = lambda g, ans, x: g / (1 + x * x),
+vjps[np.arcsin]     = lambda g, ans, x: g / np.sqrt(one_minus_square(x)),
+vjps[np.arccos]     = lambda g, ans, x: -g / np.sqrt(one_minus_square(x)),
+vjps[np.arctan]     = lambda g, ans, x: g * arctan_slope(x),
 vjps[np.sinh]       = lambda g, ans, x: g * np.cosh(x),
 vjps[np.cosh]       = lambda g, ans, x: g * np.sinh(x),
-vjps[np.tanh]       = lambda g, ans, x: g * ((1 - ans) * (1 + ans)),
-vjps[np.arcsinh]    = lambda g, ans, x: g / np.sqrt(1 + x * x),
+vjps[np.tanh]       = lambda g, ans, x: g * sech_squared(x),  # (1 - ans) * (1 + ans) would lose the tails
+vjps[np.arcsinh]    = lambda g, ans, x: g / np.hypot(1, x),
 vjps[np.arccosh]    = lambda g, ans, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)),
-vjps[np.arctanh]    = lambda g, ans, x: g / ((1 - x) * (1 + x)),
+vjps[np.arctanh]    = lambda g, ans, x: g / one_minus_square(x),
 vjps[np.deg2rad]    = lambda g, ans, x: g * (math.pi / 180),
 vjps[np.radians]    = lambda g, ans, x: g * (math.pi / 180),
 vjps[np.rad2deg]    = lambda g, ans, x: g * (180 / math.pi),
@@ -89,12 +92,13 @@ vjps[np.fmod]         = lambda g, ans, x, y: g,                     lambda g, an
 vjps[np.floor_divide] = zero,                                       zero
 vjps[np.heaviside]    = zero,                                       lambda g, ans, x, y: g * (x == 0)
 vjps[np.copysign]     = lambda g, ans, x, y: g * sides(x, y),       zero
-vjps[np.hypot]        = lambda g, ans, x, y: g * cosine(x, ans),    lambda g, ans, x, y: g * cosine(y, ans)
+vjps[np.hypot]        = lambda g, ans, x, y: g * cosine(x, as_array(y), ans), \
+                        lambda g, ans, x, y: g * cosine(y, as_array(x), ans)
 vjps[np.arctan2]      = lambda g, ans, x, y: g * turn(y, x),        lambda g, ans, x, y: -g * turn(x, y)
-vjps[np.logaddexp]    = lambda g, ans, x, y: g * np.exp(lag(x, y, ans, -LN2)),  \
-                        lambda g, ans, x, y: g * np.exp(lag(y, x, ans, -LN2))
-vjps[np.logaddexp2]   = lambda g, ans, x, y: g * np.exp2(lag(x, y, ans, -1.0)), \
-                        lambda g, ans, x, y: g * np.exp2(lag(y, x, ans, -1.0))
+vjps[np.logaddexp]    = lambda g, ans, x, y: g * logistic(ahead(x, y)), \
+                        lambda g, ans, x, y: g * logistic(ahead(y, x))
+vjps[np.logaddexp2]   = lambda g, ans, x, y: g * logistic(LN2 * ahead(x, y)), \
+                        lambda g, ans, x, y: g * logistic(LN2 * ahead(y, x))
 vjps[np.ldexp]        = lambda g, ans, x, y: np.ldexp(g, y),        zero
 vjps[np.nextafter]    = lambda g, ans, x, y: g,                     zero
 
@@ -163,19 +167,15 @@ def sides(x, y):
     return np.sign(x) * np.copysign(1, y)
 
 
-def cosine(x, length):
-    return np.where(length == 0, 0, x / length)
-
-
 def turn(y, x):
     """y / (x**2 + y**2), without squares that overflow; 0 at the origin, where the angle has no direction to grow."""
     length = np.hypot(x, y)
     return np.where(length == 0, 0, y / length / length)
 
 
-def lag(x, y, ans, tie):
-    """x - ans for the answer of logaddexp; where both are the same infinity, 0, or `tie` if y is that infinity, too."""
-    return np.where(x == ans, np.where(x == y, ans.dtype.type(tie), 0), x - ans)
+def ahead(x, y):
+    """x - y, and 0 between equal infinities. Through the answer of logaddexp, the lead would lose its digits."""
+    return np.where(np.isinf(x) & (x == y), 0, x - y)
 
 
 def share(g, wins, loses):
@@ -220,9 +220,21 @@ def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, whe
 def spread_ties(g, ans, x, axis=None, out=None, keepdims=False, initial=None, where=True):
     """Give the largest (or smallest) elements even shares of the gradient of the maximum (or minimum); of nan, all."""
     shape = kept(x, axis)
-    hits = same(x, ans.reshape(shape)) & where
+    ans = ans.reshape(shape)
+    hits = same(x, ans) & where
     counts = np.sum(hits, axis=axis, keepdims=True)
-    return g.reshape(shape) / np.maximum(counts, 1).astype(g.dtype) * hits
+    counts = counts if initial is None else counts + (ans == initial)  # which is a candidate like the others
+    return evenly(g.reshape(shape), counts) * hits
+
+
+def evenly(g, counts):
+    """The gradient divided by how many there are; half precision cannot count beyond 65,504."""
+    return g / np.maximum(counts, 1).astype(wide(g.dtype))
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which numbers of this one are counted and added up."""
+    return np.result_type(dtype, np.float32)
 
 
 def same(x, ans):
@@ -251,7 +263,7 @@ def since_reached(g, ans, x, axis):
     hits = same(x, ans)
     count = np.cumsum(hits, -1)
     count = count - np.take_along_axis(count - hits, first, -1)
-    parts = g / np.maximum(count, 1).astype(g.dtype)
+    parts = evenly(g, count)
     behind = cumsum_from_behind(parts, -1)
     beyond = np.take_along_axis(behind - parts, last, -1)
     return np.moveaxis((behind - beyond) * hits, -1, axis)
@@ -260,8 +272,8 @@ def since_reached(g, ans, x, axis):
 def unsorted(g, ans, x, axis):
     """Give the gradients of sorted numbers to where the numbers came from; equal ones share evenly."""
     sources, targets = ranks(x, axis), ranks(ans, -1 if axis is None else axis)
-    total = put_add(np.zeros(x.size, g.dtype), np.ravel(targets), np.ravel(g))
-    return (total / np.maximum(how_often(sources, x.size), 1).astype(g.dtype))[sources]
+    total = put_add(np.zeros(x.size, wide(g.dtype)), np.ravel(targets), np.ravel(g))
+    return evenly(total, how_often(sources, x.size))[sources]
 
 
 @constant
@@ -284,7 +296,7 @@ def ranks(x, axis):
 
 def cumsum_from_behind(g, axis):
     axis = -1 if axis is None else axis
-    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    return np.flip(np.cumsum(np.flip(g, axis), axis, wide(g.dtype)), axis)
 
 
 def unwindowed(g, x, *args, **kwargs):
@@ -339,6 +351,11 @@ def add_at(total, index, value):
     if not _repeats(index):
         total[index] += value
         return
+    if total.dtype == np.float16:  # which cannot count beyond 2048
+        sums = total.astype(np.float32)
+        add_at(sums, index, value)
+        total[...] = sums
+        return
     value = np.broadcast_to(value, total[index].shape)  # np.add.at can read beyond the end of a shorter one
     if max(total.ndim, value.ndim) > 32:  # of more axes np.add.at crashes: it is given one
         places = np.arange(total.size).reshape(total.shape)[index]
@@ -382,6 +399,77 @@ def _lasting(shape, index):
     numbers = np.arange(owner[index].size).reshape(owner[index].shape)
     owner[index] = numbers
     return owner[index] == numbers
+
+
+def spelled(*rules):
+    """A primitive that is written in NumPy, so that the calls that it makes can be done in its place."""
+
+    def register(function):
+        shortcuts[function] = function
+        return primitive(*rules)(function)
+
+    return register
+
+
+@spelled(lambda g, ans, x: -2 * g * ans * np.tanh(x))
+def sech_squared(x):
+    """The slope of tanh. Its own rule never meets the difference of numbers that are nearly equal, or overflows."""
+    c = np.cosh(x)
+    return 1 / (c * c)
+
+
+@spelled(lambda g, ans, x: g * sech_squared(x / 2) / 4)
+def logistic(x):
+    """1 / (1 + exp(-x)) without overflow.
+
+    >>> logistic(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    z = np.exp(np.copysign(x, -1))
+    return np.maximum(z, x >= 0) / (1 + z)
+
+
+@spelled(lambda g, ans, x: -2 * g * x * ans * ans)
+def arctan_slope(x):
+    """1 / (1 + x**2). Its own rule has no power of x that overflows before the derivative is 0."""
+    return 1 / (1 + x * x)
+
+
+@spelled(lambda g, ans, x: -2 * g * x)
+def one_minus_square(x):
+    """(1 - x) * (1 + x), which keeps its digits near 1, with a derivative that keeps them near 0."""
+    return (1 - x) * (1 + x)
+
+
+@spelled(
+    lambda g, ans, x, y, length: g * (y / length) * (y / length) / length,
+    lambda g, ans, x, y, length: -g * (x / length) * (y / length) / length,
+    None,
+)
+def cosine(x, y, length):
+    """x / length for the `length` of (x, y), which goes with them; 0 at the origin, where only it has a derivative."""
+    return np.where(length == 0, 0, x / length)
+
+
+@spelled(lambda g, ans, total, p: g * root_slope(total, p=p))
+def root(total, *, p):
+    """The p-th root of a sum of powers; at 0, a kink, its derivative is 0, and that of its derivative is nan."""
+    return np.sqrt(total) if p == 2 else total ** (1 / p)
+
+
+@spelled(lambda g, ans, total, p: g * (1 / p - 1) * ans / total)
+def root_slope(total, *, p):
+    return np.where(total == 0, 0, total ** (1 / p) / total / p)
+
+
+@spelled(lambda g, ans, x, peak: g, lambda g, ans, x, peak: -g)
+def below(x, peak):
+    """x - peak for a peak that is not lower, and 0 between equal infinities.
+
+    >>> below(np.array([1.0, np.inf]), np.inf)
+    array([-inf,   0.])
+    """
+    return np.fmin(quietly(np.subtract, x, peak), np.where(np.isnan(peak), peak, 0))
 
 
 @primitive(lambda g, ans, x, order: g * sinc_slope(x, order=order + 1))
