@@ -85,7 +85,12 @@ def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean"
     """
     logits, target = _equal_shapes("log_loss_with_logits", logits, target)
     target = _soft_target("log_loss_with_logits", target)
-    return _reduced(target * softplus(-logits) + (1 - target) * softplus(logits), reduction)
+    return _reduced(_times(target, softplus(-logits)) + _times(1 - target, softplus(logits)), reduction)
+
+
+def _times(weight: Any, loss: Any) -> Any:
+    """The product, and 0 where a weight of 0 meets an infinite loss."""
+    return weight * np.where(weight == 0, 0, loss)
 
 
 @composition
@@ -106,7 +111,7 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
         )
     if target.shape == logits.shape:
         target = _soft_target("cross_entropy", target)
-        return _reduced(-np.sum(target * log_softmax(logits), axis=-1), reduction)
+        return _reduced(-np.sum(_times(target, log_softmax(logits)), axis=-1), reduction)
     if target.shape != logits.shape[:-1] or target.dtype.kind not in "iu":
         raise ValueError(
             f"cross_entropy of logits of shape {logits.shape} got a target of shape {target.shape} and dtype "
@@ -174,6 +179,8 @@ def _equal_shapes(name: str, prediction: Any, target: Any) -> list[Any]:
             f"{name} got a prediction of shape {prediction.shape} and a target of shape {target.shape}: they must be "
             "equal, since broadcasting them would compare every prediction with every target. Reshape one of them."
         )
+    if prediction.dtype.kind in "biu":
+        prediction = prediction.astype(np.float64)  # differences of small integers would wrap round
     return [prediction, target]
 
 

@@ -126,6 +126,36 @@ def test_targets_of_any_dtype(loss: Any, dtype: Any) -> None:
 
 
 @losses
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.bool_])
+def test_predictions_of_any_dtype(loss: Any, dtype: Any) -> None:
+    """Differences of small integers do not wrap round."""
+    p, t = np.array([0, 1, 1, 0]).astype(dtype), np.array([1, 1, 0, 0])
+    for target in (t, t.astype(dtype), t.astype(float)):
+        expected = loss(p.astype(float), t.astype(float), "none")
+        np.testing.assert_allclose(loss(p, target, "none"), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("dtype", "far"), [(np.int8, 100), (np.uint8, 200), (np.int16, 30_000)])
+def test_differences_of_integers_do_not_wrap_round(dtype: Any, far: int) -> None:
+    p, t = np.array([far, 0], dtype), np.array([0, far], dtype)
+    if dtype is not np.uint8:
+        t = np.array([-far, far], dtype)
+    d = np.abs(p.astype(float) - t)
+    for loss, expected in ((nn.l1_loss, d), (nn.mse_loss, d**2), (nn.huber_loss, d - 0.5)):
+        np.testing.assert_array_equal(loss(p, t, "none"), expected)
+
+
+def test_labels_of_every_integer_dtype() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 200))
+    expected = nn.cross_entropy(logits, np.array([127, 0, 99]), "none")
+    for dtype in (np.uint8, np.int8, np.uint64, np.int16):
+        np.testing.assert_array_equal(nn.cross_entropy(logits, np.array([127, 0, 99], dtype), "none"), expected)
+        np.testing.assert_array_equal(
+            nn.cross_entropy(np.eye(3, dtype=dtype), np.arange(3), "none"), -nn.log_softmax(np.eye(3))[0, 0]
+        )
+
+
+@losses
 def test_lists_and_numbers_are_predictions_too(loss: Any) -> None:
     assert loss([0.25, 0.5], [0, 1]) == loss(np.array([0.25, 0.5]), np.array([0.0, 1.0]))
     assert loss(0.25, 1.0) == loss(np.array(0.25), np.array(1.0))
@@ -219,6 +249,51 @@ def test_log_loss_with_logits_is_exact_everywhere(x: float, t: float) -> None:
 def test_log_loss_with_logits_in_its_tails(x: float, t: float, value: float, slope: float, dtype: Any) -> None:
     assert nn.log_loss_with_logits(dtype(x), dtype(t)) == pytest.approx(value, rel=1e-6, abs=0)
     assert derivative(nn.log_loss_with_logits)(dtype(x), dtype(t)) == pytest.approx(slope, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("x", "t", "value", "slope"),
+    [
+        (INF, 1, 0, 0),
+        (-INF, 0, 0, 0),
+        (INF, 0, INF, 1),
+        (-INF, 1, INF, -1),
+        (INF, 0.25, INF, 0.75),
+        (-INF, 0.25, INF, -0.25),
+    ],
+)
+def test_log_loss_with_infinite_logits(x: float, t: float, value: float, slope: float, compiled: bool) -> None:
+    loss, by_x = nn.log_loss_with_logits, derivative(nn.log_loss_with_logits)
+    for f, expected in ((loss, value), (by_x, slope)):
+        found = (mg.compile(f) if compiled else f)(np.array([x])[0], np.array([float(t)])[0])
+        assert float(found) == expected
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("logits", "label", "value", "slopes"),
+    [
+        ([0, -INF], 0, 0, [0, 0]),
+        ([0, -INF], 1, INF, [1, -1]),
+        ([INF, 0], 0, 0, [0, 0]),
+        ([INF, 0], 1, INF, [1, -1]),
+        ([INF, INF], 0, math.log(2), [-0.5, 0.5]),
+        ([2, -INF, 2], 2, math.log(2), [0.5, 0, -0.5]),
+    ],
+)
+def test_cross_entropy_of_infinite_logits(logits: Any, label: int, value: float, slopes: Any, compiled: bool) -> None:
+    x = np.array(logits, float)
+    for target in (np.array(label), np.eye(x.size)[label]):
+        loss = lambda x, target=target: nn.cross_entropy(x, target)
+        for f, expected in ((loss, value), (derivative(loss), slopes)):
+            np.testing.assert_allclose((mg.compile(f) if compiled else f)(x), expected, rtol=1e-15)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_where_no_class_is_possible_there_is_no_loss() -> None:
+    for target in (np.array(0), np.array([1.0, 0])):
+        assert math.isnan(nn.cross_entropy(np.array([-INF, -INF]), target))
 
 
 @given(seeds, shapes)
