@@ -393,6 +393,30 @@ def test_a_step_between_forward_and_backward_is_noticed(make: Any) -> None:
         value.backward()
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@every_optimizer
+def test_half_precision_moves_as_single_does(make: Any, compiled: bool) -> None:
+    """Neither eps nor small squares become 0, and what is remembered is not rounded to half precision."""
+    moved = []
+    for dtype in (np.float16, np.float32):
+        p = mg.Tensor(np.array([1.0, 2.0, 0.5, 8.0], dtype), requires_grad=True)
+        optimizer, g = make([p], lr=0.25), np.array([0, 1e-5, 1e-3, 2], np.float16).astype(dtype)
+
+        def step(p: Any = p, optimizer: Any = optimizer, g: Any = g) -> Any:
+            optimizer.zero_grad()
+            loss = np.sum(p * g)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = mg.compile(step) if compiled else step
+        for _ in range(4):
+            step()
+        assert (p.dtype, p.data.dtype) == (dtype, dtype)
+        moved.append(p.data.astype(float))
+    np.testing.assert_allclose(*moved, rtol=4e-3)
+
+
 @every_optimizer
 def test_a_diverging_step_is_silent_and_shows(make: Any) -> None:
     p = mg.Tensor(np.array([1e38, 1.0, 1.0], np.float32), requires_grad=True)

@@ -22,6 +22,7 @@ from minigrad.nn.state import fitting_arrays, named_parameters
 from minigrad.optim.checks import at_least_zero, fraction
 from minigrad.tables.composites import composition
 from minigrad.tables.linalg import taken_apart
+from minigrad.tables.rules import wide
 from minigrad.trees import Sealed, Whole
 
 CHUNK = 3 * 2**13  # elements that are moved at a time; a larger parameter has a vector of its own
@@ -54,7 +55,7 @@ class Flat(Sealed):
         self.rows = list(zip(parameters, self.parts(self.data), zeros, strict=True))
         for parameter, view, _ in self.rows:
             rebind(parameter, view)
-        self.state = [Tensor(np.zeros_like(self.data)) for _ in range(slots)]
+        self.state = [Tensor(np.zeros(self.data.shape, wide(self.data.dtype))) for _ in range(slots)]
 
     def __reduce__(self) -> Any:
         return Flat, (self.parameters, len(self.state)), {"state": self.state}  # of the copied parameters, as views
@@ -199,7 +200,10 @@ class Optimizer:
 
     def moved(self, vectors: list[Any], g: Any) -> Sequence[Any]:
         data, *state = vectors
-        p, g = self.decay(data, g) if self.weight_decay else (data, g)
+        p = data
+        if p.dtype == np.float16:  # which has no 1e-8
+            p, g = p.astype(np.float32), g.astype(np.float32)
+        p, g = self.decay(p, g) if self.weight_decay else (p, g)
         moved = self.update(p, g, *state)
         moved = moved if isinstance(moved, tuple) else (moved,)
         if [getattr(new, "shape", None) for new in moved] != [data.shape] * len(vectors):
