@@ -128,6 +128,12 @@ of_one_number = [  # what, function, points, its first derivative there, its sec
     ("abs of nan",      lambda x: np.abs(sqrt(x)),                      [-1.0, 4.0],       [nan, 1/4],   [nan, -1/32]),
     ("times nan",       lambda x: np.maximum(x, 1) * nan,               [0.0, 2.0],        [0, nan],     [0, 0]),
     ("times zero",      lambda x: 0 * sqrt(x),                          [0.0, 4.0],        [nan, 0],     [nan, 0]),
+    # ------- zero times infinity, of two calls of which each is right: nan, though another spelling gives what is right
+    ("sigmoid by hand", lambda x: 1 / (1 + np.exp(-x)),                 [-1000.0, 0.0],    [nan, 1/4],   [nan, 0]),
+    ("nn.sigmoid",      nn.sigmoid,                                     [-1000.0, 0.0],    [0, 1/4],     [0, 0]),
+    ("sqrt of 0 x",     lambda x: sqrt(0 * x),                          [4.0],             [nan],        [nan]),
+    ("0 sqrt of x",     lambda x: sqrt(0) * sqrt(x),                    [4.0],             [0],          [0]),
+    ("cos of arccos",   lambda x: np.cos(np.arccos(x)),                 [1.0],             [nan],        [nan]),
 ]
 
 SCORES, WEIGHTS = [1.0, 5.0, 1.0], np.array([1.0, 2.0, 5.0])
@@ -297,6 +303,8 @@ of_several = [  # what, function, arguments, the gradient of all their numbers (
                                                                                     [[nan, 0], [nan, -1/64]]),
     ("median of it",     lambda x: np.median(sqrt(x)),          ([-1, 4, 9],),      [nan, 0, 0],
                                                                                     [[nan, 0, 0]] * 3),
+    ("softmax of inf x", lambda x: nn.softmax(x * [4, -inf]) * [1, 2],
+                                                                (1,),               [nan],              nan),
     ("softmax of it",    lambda x: nn.softmax(sqrt(x)) * [1, 2],
                                                                 ([-1, 4],),         [nan, nan],         nan),
 ]
