@@ -426,7 +426,7 @@ def logistic(x):
     array([0. , 0.5, 1. ])
     """
     z = np.exp(np.copysign(x, -1))
-    return np.maximum(z, x >= 0) / (1 + z)
+    return np.maximum(z, np.greater_equal(x, 0)) / (1 + z)
 
 
 @spelled(lambda g, ans, x: -2 * g * x * ans * ans)

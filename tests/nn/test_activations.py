@@ -205,6 +205,11 @@ def test_numbers_are_inputs_too(f: Any, number: Any) -> None:
     assert float(found) == pytest.approx(float(ACTIVATIONS[f](np.float64(float(number)))), rel=1e-6)
 
 
+@pytest.mark.parametrize("f", [nn.tanh, nn.sigmoid, nn.softplus, nn.gelu, nn.softmax, nn.log_softmax])
+def test_lists_are_inputs_too(f: Any) -> None:
+    np.testing.assert_array_equal(f([-1.0, 0.5]), f(np.array([-1.0, 0.5])))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.bool_])
 @pytest.mark.parametrize("f", [nn.tanh, nn.sigmoid, nn.gelu, nn.softmax, nn.log_softmax])
 def test_integers_do_not_wrap_around(f: Any, dtype: Any) -> None:
