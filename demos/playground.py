@@ -212,7 +212,7 @@ class Network:
                 "updates": self.updates,
                 "loss": numbers(loss),
                 "testLoss": numbers(nn.log_loss_with_logits(predictions, self.test_y)),
-                "testRight": mg.accuracy(nn.sigmoid(predictions), self.test_y),
+                "testRight": numbers(np.asarray(mg.accuracy(nn.sigmoid(predictions), self.test_y))),
                 "surfaces": [*surfaces, shades(2 * nn.sigmoid(logits.T) - 1, 1)],
                 "weights": [numbers(weight.data) for weight in weights],
                 "biases": [numbers(bias.data) for bias in biases if bias is not None],

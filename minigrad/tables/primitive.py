@@ -41,7 +41,7 @@ def primitive(*rules: Function | None, joint: Function | None = None) -> Callabl
     def register(function: Function) -> Function:
         if not callable(function):
             raise TypeError("primitive takes the rules first: @primitive(lambda g, ans, x: ...) above the function")
-        plain = [rule and functools.partial(_plain, rule) for rule in rules]
+        plain = [rule and _plain(rule) for rule in rules]
         vjps[function] = Rules(*plain, joint=joint and functools.partial(_all_plain, function, joint))
 
         @functools.wraps(function)
@@ -61,8 +61,9 @@ def primitive(*rules: Function | None, joint: Function | None = None) -> Callabl
     return register
 
 
-def _plain(rule: Function, *args: Any, **kwargs: Any) -> Any:
-    return as_array(rule(*args, **kwargs))
+def _plain(rule: Function) -> Function:
+    """The same rule, of which refused is what is no array of numbers."""
+    return functools.wraps(rule)(lambda *args, **kwargs: as_array(rule(*args, **kwargs)))
 
 
 def _all_plain(function: Function, joint: Function, g: Any, ans: Any, *args: Any, **kwargs: Any) -> list[Any]:
