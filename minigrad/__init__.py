@@ -12,25 +12,27 @@ from minigrad.tables.rules import put, put_add
 from minigrad.transforms import checkpoint, elementwise_grad, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 if TYPE_CHECKING:
-    from minigrad import data, nn, optim, testing
+    from minigrad import data, nn, optim, testing, training
     from minigrad.compiler import compile
+    from minigrad.drawing import draw
     from minigrad.training import Checkpoint, EarlyStopping, History
     from minigrad.training.fit import accuracy, evaluate, fit, predict
 
 __all__ = [
     "Checkpoint", "EarlyStopping", "History", "Tensor", "accuracy", "checkpoint", "compile", "data", "debug",
-    "elementwise_grad", "evaluate", "fit", "grad", "hessian", "hvp", "jacobian", "jvp", "nn", "no_grad", "optim",
-    "predict", "primitive", "put", "put_add", "sample", "testing", "value_and_grad", "vjp", "vjps",
+    "draw", "elementwise_grad", "evaluate", "fit", "grad", "hessian", "hvp", "jacobian", "jvp", "nn", "no_grad",
+    "optim", "predict", "primitive", "put", "put_add", "sample", "testing", "training", "value_and_grad", "vjp", "vjps",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import what stands above the engine when it is first used, so that the engine alone costs little to import."""
-    if name in ("data", "nn", "optim", "testing"):
+    if name in ("data", "nn", "optim", "testing", "training"):
         return import_module(f"minigrad.{name}")
     if name in __all__:
-        return getattr(import_module("minigrad.compiler" if name == "compile" else "minigrad.training"), name)
+        room = {"compile": "compiler", "draw": "drawing"}.get(name, "training")
+        return getattr(import_module(f"minigrad.{room}"), name)
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 

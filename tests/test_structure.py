@@ -13,14 +13,14 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "minigrad"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-EXTRAS = ["matplotlib", "tqdm", "hypothesis", "pytest", "_pytest"]
+EXTRAS = ["matplotlib", "tqdm", "pygraphviz", "hypothesis", "pytest", "_pytest"]
 
 # The stairs, from the ground up. A room is a module, or a folder of modules. It knows the rooms on the steps below its
 # own, and none on its own step.
 STAIRS = [
     ["engine"],
     ["tables"],
-    ["trees", "files"],
+    ["trees", "files", "pictures"],
     ["sample", "transforms", "debug"],
     ["nn", "optim", "data", "testing"],
     ["compiler"],
@@ -142,8 +142,8 @@ def test_importing_imports_no_optional_package(name: str) -> None:
 
 # -------------------------------------------------------------------------------------------------------- private names
 
-# Underscores that are not ours: Python's own way of saying that a public name is in the way, or NumPy's.
-FOREIGN = {"_asdict", "_fields", "_replace", "_getframe", "_bit_generator"}
+# Underscores that are not ours: Python's own way of saying that a public name is in the way, NumPy's, or a notebook's.
+FOREIGN = {"_asdict", "_fields", "_replace", "_getframe", "_bit_generator", "_repr_png_"}
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller", "__getattribute__", "__setattr__"}
 
 
@@ -291,6 +291,10 @@ def test_the_walk_fits_on_a_page() -> None:
 
 def test_the_engine_is_small() -> None:
     assert lines(within("engine")) <= 1_300
+
+
+def test_pictures_are_small() -> None:
+    assert lines(within("drawing")) <= 350
 
 
 def test_the_package_is_small() -> None:
