@@ -14,6 +14,7 @@ export     the program as a module that needs NumPy alone
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 import operator
 import os
@@ -212,6 +213,10 @@ class Compiled:
         if program is None:
             raise RuntimeError("there is no program yet: it is made at the first call, for the shapes that it sees")
         return program
+
+    def _repr_html_(self) -> str:
+        source = "not called yet" if self.last() is None else self.source
+        return f"<details><summary>compiled {name_of(self.f)}</summary><pre>{html.escape(source)}</pre></details>"
 
     def save(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Write a program as a module `path`, which runs on NumPy alone; the weights go beside it.

@@ -1,7 +1,8 @@
 """Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import numpy as np
 from minigrad.engine import Setting, Switch, clear, no_grad, setting, through
 from minigrad.files import load_arrays, save_arrays
 from minigrad.nn import state
+from minigrad.pictures import quoted, table
 from minigrad.trees import Whole, named, parts
 
 Self = TypeVar("Self", bound="Module")
@@ -94,6 +96,11 @@ class Module(Whole, metaclass=state.Constructed):
         options = {k: v for k, v in vars(self).items() if k != "training" and isinstance(v, (bool, int, float, str))}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
 
+    def _repr_html_(self) -> str:
+        rows = [(name, p.shape, p.dtype, f"{p.size:,}") for name, p in self.named_parameters()]
+        total = ("total", "", "", f"{sum(p.size for p in self.parameters()):,}")
+        return f"<pre>{quoted(repr(self))}</pre>\n{table([('parameter', 'shape', 'dtype', 'numbers'), *rows, total])}"
+
     def summary(self, input_shape: int | tuple[int, ...]) -> str:
         """A table of the layers, the shapes of their outputs and their numbers of parameters.
 
@@ -101,13 +108,8 @@ class Module(Whole, metaclass=state.Constructed):
         """
         shape_of_one = (input_shape,) if isinstance(input_shape, int) else input_shape
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
-        token = _outputs.set([])
-        try:
-            with in_mode(self, training=False), no_grad():
-                self(np.zeros((1, *shape_of_one), dtype))
-            outputs = _outputs.get() or []
-        finally:
-            _outputs.reset(token)
+        with in_mode(self, training=False), no_grad(), outputs_noted() as outputs:
+            self(np.zeros((1, *shape_of_one), dtype))
         counted: set[int] = set()
         rows = [("layer", "output shape", "parameters")]
         for layer, output in outputs:
@@ -133,10 +135,21 @@ def _shown(layer: Any) -> str:
 
 
 def note_output(layer: Callable[..., Any], output: Any) -> None:
-    """Tell a `summary` in progress what a layer has returned."""
+    """Note what a layer has returned, where that is wanted."""
     outputs = _outputs.get()
     if outputs is not None:
         outputs.append((layer, output))
+
+
+@contextmanager
+def outputs_noted() -> Iterator[list[tuple[Any, Any]]]:
+    """A list of the layers that are called in the block, each with what it has returned."""
+    noted: list[tuple[Any, Any]] = []
+    token = _outputs.set(noted)
+    try:
+        yield noted
+    finally:
+        _outputs.reset(token)
 
 
 def in_mode(model: Any, training: bool) -> Switch:

@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigrad.optim import Optimizer, Schedule
+from minigrad.pictures import table
 
 
 class History(dict[str, list[float]]):
     """What training measured: a list by name, with one number for each finished epoch."""
 
-    def plot(self, path: str | Path) -> None:
-        """Draw the curves into a picture, the losses on the left and everything else on the right."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("History.plot draws with matplotlib: pip install matplotlib") from error
-        panels = [[name for name in self if "loss" in name], [name for name in self if "loss" not in name]]
-        panels = [names for names in panels if names]
-        figure = Figure(figsize=(5 * max(len(panels), 1), 3.6), layout="constrained")
-        for i, names in enumerate(panels):
-            axes = figure.add_subplot(1, len(panels), i + 1, xlabel="epoch")
-            for name in names:
-                axes.plot(range(1, len(self[name]) + 1), self[name], label=name)
-            axes.grid(alpha=0.3)
-            axes.legend()
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the curves, the losses on the left and everything else on the right, into a picture if there is a path.
+
+        Returns the figure, which a notebook shows.
+        """
+        losses = [name for name in self if "loss" in name]
+        panels = {"Loss": losses, "Metrics": [name for name in self if name not in losses]}
+        curves = {title: {name: self[name] for name in names} for title, names in panels.items() if names}
+        return drawn(curves, "History.plot", path)
+
+    def _repr_html_(self) -> str:
+        rows = [(name, *f"{values[0]:.4g} {values[-1]:.4g} {min(values):.4g} {max(values):.4g}".split())
+                for name, values in self.items() if values]  # fmt: skip
+        return table([(f"{len(next(iter(self.values()), []))} epochs", "first", "last", "least", "greatest"), *rows])
+
+
+def drawn(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], who: str, path: Any, y: str = "", log: bool = False
+) -> Any:
+    """A figure with a panel of curves over the epochs for each title, which has been saved if there is a path."""
+    try:
+        from matplotlib import colormaps
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"{who} draws with matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=(5 * max(len(panels), 1), 3.6), layout="constrained")
+    for i, (title, curves) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), i, title=title, xlabel="epoch", ylabel=y or title.lower())
+        many = len(curves) > 4  # those of layers, from the first to the last
+        if many:
+            axes.set_prop_cycle(color=colormaps["viridis"](np.linspace(0, 0.95, len(curves))))
+        for name, values in curves.items():
+            axes.plot(range(1, len(values) + 1), values, ".-" if len(values) < 20 else "-", label=name)
+        axes.locator_params(axis="x", integer=True)
+        if log and any(value > 0 for values in curves.values() for value in values):
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if many else {}
+        axes.legend(fontsize="small", **beside)
+    if path is not None:
         figure.savefig(path, dpi=120)
+
+    def shown() -> bytes:
+        figure.savefig(file := BytesIO(), dpi=80, format="png")
+        return file.getvalue()
+
+    setattr(figure, "_repr_png_", shown)  # noqa: B010 - so that notebooks show it, with pyplot or without
+    return figure
 
 
 @dataclass

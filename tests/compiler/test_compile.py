@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import html
 import itertools
 import random
 import re
@@ -474,6 +475,16 @@ def test_many_shapes_are_worth_a_warning_once() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the source
+
+
+def test_a_notebook_shows_the_source() -> None:
+    f = mg.compile(lambda x: np.where(x < 1, x, 2 * x))
+    assert "not called yet" in f._repr_html_()
+    f(np.ones(3))
+    assert html.escape(f.source) in f._repr_html_()
+    model = mg.compile(nn.Sequential(nn.Linear(2, 1)))
+    model(np.ones((1, 2), np.float32))
+    assert "workspace" in model._repr_html_()
 
 
 def test_the_source_speaks_of_arguments_and_parameters() -> None:

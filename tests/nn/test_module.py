@@ -331,6 +331,15 @@ def test_repr_of_a_module_of_ones_own() -> None:
     assert "(layers): [Linear(3, 3), Linear(3, 3, bias=False)]" in repr(Residual())
 
 
+def test_a_notebook_shows_the_layers_and_a_table_of_the_parameters() -> None:
+    model = nn.Sequential(nn.Linear(784, 10), np.tanh, nn.Linear(10, 1, bias=False))
+    html = model._repr_html_()
+    assert html.startswith("<pre>Sequential(<br/>")
+    assert "<tr><td>0.weight</td><td>(10, 784)</td><td>float32</td><td>7,840</td></tr>" in html
+    assert "<td>total</td><td></td><td></td><td>7,860</td>" in html
+    assert "<td>0</td>" in nn.Tanh()._repr_html_()
+
+
 def test_summary_is_a_table() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 100), np.tanh, nn.Linear(100, 10), nn.Softmax())
     assert model.summary((28, 28)) == (
