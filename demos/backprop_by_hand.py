@@ -4,7 +4,8 @@
     x2 --- w2, w4 --- h2 --- w6, w8 --- o2        o1 sees h1 by w5 and h2 by w6, and has the bias b3; and so on.
 
 By hand means: the chain rule written out for each number, in formulas that know nothing of minigrad. Beside them stands
-what the graph gives, which knows nothing of the formulas. The cost E is half the sum of squares.
+what the graph gives, which knows nothing of the formulas. The cost E is half the sum of squares. A picture shows the
+graph of the whole step, in which the walk back and the new weights are calls like all others, with all the numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,8 +110,35 @@ def by_the_graph(rate: float) -> dict[str, float]:
     return numbers
 
 
-def main(*, rate: float = 0.5) -> float:
-    """Print every formula with both of its numbers, and return the largest difference between the two."""
+@mg.primitive(lambda g, ans, net: g * (ans * (1 - ans)))
+def sigmoid(net: Any) -> Any:
+    """The sigmoid as one call, whose rule is the formula by hand: so that the picture has a box for each number."""
+    return 1 / (1 + np.exp(-net))
+
+
+def draw(rate: float) -> Any:
+    """The graph of a whole step: of the cost, of the walk back from it, and of the new weights and biases."""
+
+    def cost(w_hidden: Any, b_hidden: Any, w_output: Any, b_output: Any) -> Any:
+        net_h = np.matmul(w_hidden, X) + b_hidden
+        h = sigmoid(net_h)
+        net_o = np.matmul(w_output, h) + b_output
+        o = sigmoid(net_o)
+        E1_E2 = (o - TARGET) ** 2 / 2
+        return np.sum(E1_E2)
+
+    def step(w_hidden: Any, b_hidden: Any, w_output: Any, b_output: Any) -> Any:
+        parameters = w_hidden, b_hidden, w_output, b_output
+        E, (dE_dw1_to_4, dE_db1_2, dE_dw5_to_8, dE_db3_4) = mg.value_and_grad(cost, (0, 1, 2, 3))(*parameters)
+        new_w1_to_4, new_b1_2 = w_hidden - rate * dE_dw1_to_4, b_hidden - rate * dE_db1_2
+        new_w5_to_8, new_b3_4 = w_output - rate * dE_dw5_to_8, b_output - rate * dE_db3_4
+        return E, new_w1_to_4, new_b1_2, new_w5_to_8, new_b3_4
+
+    return mg.draw(step, W_HIDDEN, B_HIDDEN, W_OUTPUT, B_OUTPUT, values=True, depth=9)
+
+
+def main(*, rate: float = 0.5, pictures: Path = Path(__file__).parent / "pictures") -> float:
+    """Print every formula with both of its numbers, draw, and return the largest difference between the two."""
     hand, graph = by_hand(rate), by_the_graph(rate)
     for line in FORMULAS.strip().splitlines():
         if not line.startswith(" "):
@@ -120,12 +149,19 @@ def main(*, rate: float = 0.5) -> float:
     print("\nThe tutorial that these numbers come from prints a cost E of 0.2085, since it squares 0.653 as 0.414.")
     largest = max(abs(hand[name] - graph[name]) for name in hand | graph)
     print(f"{len(hand)} numbers; the largest difference between hand and graph is {largest:.1g}.")
+    pictures.mkdir(parents=True, exist_ok=True)
+    try:
+        draw(rate).svg(pictures / "backprop-by-hand.svg")
+        print(f"picture: {pictures / 'backprop-by-hand.svg'}")
+    except ImportError as error:
+        print(f"no picture: {error}")
     return largest
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, help="the learning rate; default: %(default)s")
+    parser.add_argument("--pictures", type=Path, help="the folder to draw into; default: pictures, beside this file")
     parser.set_defaults(**main.__kwdefaults__)
     try:
         main(**vars(parser.parse_args()))

@@ -1,3 +1,6 @@
+import re
+import sys
+
 import numpy as np
 import pytest
 
@@ -17,9 +20,9 @@ def test_both_ways_give_the_known_numbers(demo, way):
         assert tuple(round(numbers[name], 5) for name in names.split()) == values
 
 
-def test_hand_and_graph_agree_on_every_number(demo, capsys):
+def test_hand_and_graph_agree_on_every_number(demo, tmp_path, capsys):
     module = demo("backprop_by_hand")
-    assert module.main() <= 1e-15
+    assert module.main(pictures=tmp_path / "new") <= 1e-15
     assert module.by_hand(0.5).keys() == module.by_the_graph(0.5).keys()
     output = capsys.readouterr().out
     assert "47 numbers" in output
@@ -51,11 +54,33 @@ def test_the_derivatives_are_those_of_central_differences(demo):
         assert (costs[0] - costs[1]) / 2e-5 == pytest.approx(derivatives[name], rel=1e-6)
 
 
-def test_the_step_follows_the_rate_and_lowers_the_cost(demo, capsys):
+def test_the_step_follows_the_rate_and_lowers_the_cost(demo, tmp_path, capsys):
     module = demo("backprop_by_hand")
-    assert module.main(rate=0.0) <= 1e-15
+    assert module.main(rate=0.0, pictures=tmp_path) <= 1e-15
     still, moved = module.by_hand(0.0), module.by_hand(0.5)
     assert [still[f"new_w{i}"] for i in range(1, 9)] == pytest.approx(np.arange(1, 9) / 10)
     module.W_HIDDEN[:] = np.reshape([moved[f"new_w{i}"] for i in (1, 2, 3, 4)], (2, 2))
     module.W_OUTPUT[:] = np.reshape([moved[f"new_w{i}"] for i in (5, 6, 7, 8)], (2, 2))
     assert module.by_hand(0.5)["E"] < moved["E"]
+
+
+def test_the_picture_shows_all_numbers(demo, tmp_path, capsys):
+    module = demo("backprop_by_hand")
+    graph = module.draw(0.5)
+    shown = {number for box in graph.boxes for _, text in box.lines for number in re.findall(r"-?\d+\.\d*", text)}
+    shown = {round(float(number), 4) for number in shown}
+    numbers = module.by_hand(0.5)
+    assert len(numbers) == 47
+    assert [name for name, number in numbers.items() if round(number, 4) not in shown] == []
+    pytest.importorskip("pygraphviz")
+    module.main(pictures=tmp_path)
+    assert "0.2156" in (tmp_path / "backprop-by-hand.svg").read_text(encoding="utf-8")
+    assert "picture: " in capsys.readouterr().out
+
+
+def test_without_a_layout_it_says_how_to_get_the_picture(demo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    monkeypatch.setenv("PATH", "")
+    demo("backprop_by_hand").main(pictures=tmp_path)
+    assert 'no picture: pictures are laid out by Graphviz: pip install "minigrad[draw]"' in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -92,8 +92,7 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
     ],
 )
 def test_every_demo_comes_to_the_same_with_programs(demo, name, options, tmp_path, monkeypatch):
-    if name != "backprop_by_hand":
-        options = {**options, "pictures": tmp_path}
+    options = {**options, "pictures": tmp_path}
     if name == "mnist":
         train, held_out = mg.data.load_mnist(DIGITS)
         some = {"train": (train, scale(500, None)), "test": (held_out, scale(100, None))}
