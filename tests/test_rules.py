@@ -23,6 +23,7 @@ from minigrad.tables.rules import (
     concatenate,
     cosine,
     logistic,
+    on_diagonal,
     one_minus_square,
     root,
     root_slope,
@@ -132,6 +133,20 @@ of_arrays = {
                           case(sliding_window_view, (2, 4, 3), window_shape=(2, 2), axis=(1, 2))],
     np.flip: [case(np.flip, (2, 3)), case(np.flip, (2, 3), axis=-1), case(np.flip, (2, 3, 2), axis=(0, 2)),
               case(np.flip, ())],
+    np.roll: [case(np.roll, (2, 3), **k)
+              for k in [{"shift": 2}, {"shift": -1, "axis": 1}, {"shift": (1, 2), "axis": (0, 1)}, {"shift": [4]}]]
+           + [case(np.roll, (0, 3), shift=1)],
+    np.repeat: [case(lambda x, k=k: np.repeat(x, *k), (2, 3))
+                for k in [(2,), (2, 0), (3, -1), (0, 1), (np.int32(3), 1)]]
+             + [case(np.repeat, (0, 3), repeats=2, axis=1)],
+    np.rot90: [case(np.rot90, (2, 3), **k) for k in [{}, {"k": 2}, {"k": 0}, {"k": -1, "axes": (1, 0)}]]
+            + [case(np.rot90, (2, 0, 3), axes=(0, -1))],
+    np.diag: [case(np.diag, shape, k=k) for shape in [(3,), (0,)] for k in [0, 1, -2]],
+    np.diagonal: [case(np.diagonal, (3, 4)), case(np.diagonal, (2, 3, 4), offset=1, axis1=-1, axis2=1),
+                  case(lambda x: np.diagonal(x, -1), (4, 2)), case(np.diagonal, (2, 3), offset=5),
+                  case(lambda x: x.diagonal(), (0, 3))],
+    on_diagonal.__wrapped__: [case(lambda x: on_diagonal(x, (3, 3), 1, 0, 1), (2,)),
+                              case(lambda x: on_diagonal(x, (4, 2, 3), -1, -1, 0), (2, 2))],
     np.broadcast_to: [case(lambda x: np.broadcast_to(x, (2, 3)), shape) for shape in [(2, 3), (3,), (2, 1), (1, 1), ()]]
                    + [case(lambda x: np.broadcast_to(x, (0, 3)), (1, 3))],
     getitem: [case(lambda x, index=index: x[index], (2, 3)) for index in INDICES]
@@ -203,7 +218,7 @@ def rules_of(function: Callable[..., Any]) -> list[Any]:
 
 def corruptions(function: Callable[..., Any]) -> Iterator[tuple[str, dict[int, Any]]]:
     """Wrong rules, by position, for each rule of the function."""
-    special = {np.where: (1, 2), np.ldexp: (0,), mg.put.__wrapped__: (0, 2),
+    special = {np.where: (1, 2), np.ldexp: (0,), on_diagonal.__wrapped__: (0,), mg.put.__wrapped__: (0, 2),
                mg.put_add.__wrapped__: (0, 2), concatenate: (0, 1, 2),
                np.einsum: (1, 2), least_squares: (0, 1), cosine.__wrapped__: (0, 1),
                beside.__wrapped__: ()}  # of which the derivative is zero, or else unknown  # fmt: skip

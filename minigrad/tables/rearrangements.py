@@ -74,6 +74,8 @@ composite(getattr(np, "unstack", None))(lambda x, /, *, axis=0: tuple(np.moveaxi
 
 @composite(np.repeat)
 def repeat(x, repeats, axis=None):
+    if isinstance(repeats, (int, np.integer)) and x.ndim:
+        return call(np.repeat, (x, int(repeats), axis))
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
     return x[(slice(None),) * axis + (np.repeat(np.arange(x.shape[axis]), repeats),)]
 
@@ -169,14 +171,12 @@ def _rearranging(function):
 
 
 # fmt: off
-composites[np.roll]            = _rearranging(np.roll)
-composites[np.rollaxis]        = _rearranging(np.rollaxis)
-composites[np.rot90]           = _rearranging(np.rot90)
+composites[np.rollaxis]        = lambda x, axis, start=0: \
+                                 np.transpose(x, np.rollaxis(np.empty(tuple(range(x.ndim))), axis, start).shape)
 composites[np.delete]          = _rearranging(np.delete)
 composites[np.resize]          = _rearranging(np.resize)
-composites[np.diag]            = _rearranging(np.diag)
-composites[np.diagflat]        = _rearranging(np.diagflat)
-composites[np.diagonal]        = _rearranging(np.diagonal)
+composites[np.diag]            = lambda v, k=0: np.diagonal(v, k) if v.ndim == 2 else call(np.diag, (v, k))
+composites[np.diagflat]        = lambda v, k=0: np.diag(np.ravel(v), k)
 composites[np.trace]           = lambda x, offset=0, axis1=0, axis2=1, dtype=None, out=None: \
                                  np.sum(np.diagonal(x, offset, axis1, axis2), -1, dtype)
 # fmt: on

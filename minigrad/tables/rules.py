@@ -146,6 +146,12 @@ vjps[np.transpose]    = Selection(lambda g, ans, x, axes=None: np.transpose(g, u
 vjps[np.swapaxes]     = Selection(lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2))
 vjps[np.moveaxis]     = Selection(lambda g, ans, x, source, destination: np.moveaxis(g, destination, source))
 vjps[np.flip]         = Selection(lambda g, ans, x, axis=None: np.flip(g, axis))
+vjps[np.roll]         = Selection(lambda g, ans, x, shift, axis=None: np.roll(g, np.negative(shift), axis))
+vjps[np.rot90]        = Selection(lambda g, ans, x, k=1, axes=(0, 1): np.rot90(g, -k, axes))
+vjps[np.repeat]       = Selection(lambda g, ans, x, repeats, axis=None: unrepeated(g, x, repeats, axis))
+vjps[np.diag]         = Selection(lambda g, ans, x, k=0: np.diagonal(g, k))  # of vectors
+vjps[np.diagonal]     = Choice(lambda g, ans, x, offset=0, axis1=0, axis2=1: \
+                               on_diagonal(g, x.shape, offset, axis1, axis2))
 vjps[sliding_window_view] = Selection(lambda g, ans, x, *a, **k: unwindowed(g, x, *a, **k))
 
 # fmt: on
@@ -303,6 +309,12 @@ def unwindowed(g, x, *args, **kwargs):
     """Add up what every element receives from all windows that it is in."""
     places = sliding_window_view(np.arange(x.size).reshape(x.shape), *args, **kwargs)
     return np.reshape(put_add(np.zeros(x.size, g.dtype), np.ravel(places), np.ravel(g)), x.shape)
+
+
+def unrepeated(g, x, repeats, axis):
+    """Add up what the copies of an element receive, which lie side by side."""
+    place = x.ndim if axis is None else axis % x.ndim + 1
+    return np.sum(np.reshape(g, (*x.shape[:place], repeats, *x.shape[place:])), place)
 
 
 def undoing(axes, x):
@@ -490,6 +502,14 @@ def sinc_slope(x, order):
     return np.asarray(math.pi**order * np.where(near, series, recursion), x.dtype)
 
 
+@primitive(lambda g, ans, x, shape, *places: np.diagonal(g, *places))
+def on_diagonal(x, shape, offset, axis1, axis2):
+    """Zeros of a shape, with `x` on the diagonals in two of the axes."""
+    answer, places = np.zeros(shape, x.dtype), np.arange(x.shape[-1])
+    np.moveaxis(answer, (axis1, axis2), (-2, -1))[..., places - min(offset, 0), places + max(offset, 0)] = x
+    return answer
+
+
 def concatenate(*arrays, axis):
     return np.concatenate(arrays, axis)
 
@@ -500,5 +520,6 @@ def divided(g, arrays, axis):
 
 
 vjps[concatenate] = Selection(joint=lambda g, ans, *arrays, axis: divided(g, arrays, axis))
+vjps[inspect.unwrap(on_diagonal)] = Selection(*vjps[inspect.unwrap(on_diagonal)])
 vjps[inspect.unwrap(put)] = Choice(*vjps[inspect.unwrap(put)])
 vjps[inspect.unwrap(put_add)] = Selection(*vjps[inspect.unwrap(put_add)])
