@@ -1,11 +1,12 @@
 """Reverse-mode autodiff for NumPy that you can read in one sitting."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from minigrad import tables as tables  # fills those of the engine
 from minigrad.debug import debug
-from minigrad.engine import Tensor, no_grad, vjps
+from minigrad.engine import Tensor, composites, latecomers, no_grad, refusals, vjps
 from minigrad.sample import sample
 from minigrad.tables.primitive import primitive
 from minigrad.tables.rules import put, put_add
@@ -24,6 +25,16 @@ __all__ = [
     "optim", "predict", "primitive", "put", "put_add", "sample", "testing", "training", "value_and_grad", "vjp", "vjps",
 ]  # fmt: skip
 __version__ = "0.1.0"
+
+
+def _has_scipy(function: Any) -> bool:
+    """Whether the table of SciPy's functions, which is imported where SciPy is in use, knows this one."""
+    if "scipy.special" in sys.modules:
+        import_module("minigrad.scipy.special")
+    return any(function in table for table in (vjps, composites, refusals))
+
+
+latecomers.append(_has_scipy)
 
 
 def __getattr__(name: str) -> Any:

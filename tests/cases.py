@@ -11,6 +11,7 @@ import numpy as np
 from profiles import scale
 
 import minigrad as mg
+from minigrad.engine import name_of
 from minigrad.testing import check_grads
 from minigrad.testing.rule import check_call
 
@@ -21,6 +22,12 @@ BETWEEN_INTEGERS = ((-2.7, -2.55), (-0.45, -0.3), (0.3, 0.45), (1.55, 1.7))  # a
 
 Domain = tuple[tuple[float, float], ...]
 Shape = tuple[int, ...]
+
+
+def is_of_scipy(function: Any) -> bool:
+    """Whether the tables know a function for the sake of SciPy, if any test has met it: it is tested in tests/scipy."""
+    module = str(getattr(function, "__module__", ""))
+    return name_of(function).startswith("scipy.") or module.startswith(("scipy.", "minigrad.scipy."))
 
 
 class Case(NamedTuple):

@@ -5,8 +5,8 @@ It knows no calculus. Read node, call and backward, in this order, then the rule
 
 # fmt: off
 from minigrad.engine.node import (
-    NO_KWARGS, Array, Choice, Function, Node, Product, Rules, Selection, array_of, arrays_in, composites,
-    constants, given_or_one, grad_of, has_node, mapped, now, number_of, refusals, requires_grad_of, retains, shortcuts,
+    NO_KWARGS, Array, Choice, Function, Node, Product, Rules, Selection, array_of, arrays_in, composites, constants,
+    given_or_one, grad_of, has_node, latecomers, mapped, now, number_of, refusals, requires_grad_of, retains, shortcuts,
     time_of, vjps,
 )
 from minigrad.engine.switch import (

@@ -11,7 +11,7 @@ from minigrad.engine.messages import as_array, explained, name_of, said
 from minigrad.engine.switch import any_mode, ever_switched, is_recording, mode
 
 from minigrad.engine.node import (  # isort: skip
-    NO_KWARGS, Args, Array, Function, Kwargs, Node, arrays_in, composites, constants, now, refusals, vjps,
+    NO_KWARGS, Args, Array, Function, Kwargs, Node, arrays_in, composites, constants, latecomers, now, refusals, vjps,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def apply(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Any:
         return call_other(function, args, kwargs)
     if function in refusals:
         raise TypeError(f"{name_of(function)} {refusals[function]}.")
+    if any(add(function) for add in latecomers):
+        return apply(function, args, kwargs)
     raise NotImplementedError(said("unknown", function))
 
 

@@ -5,6 +5,7 @@
     constants    functions without a derivative (comparisons, shapes, indices): plain arrays come out
     refusals     functions that have none for a reason, with that reason
     shortcuts    function -> one that gives the same up to rounding, and suits programs
+    latecomers   functions that are asked for a function that stands in none of these: whether they have added it
 
 The graph has one invariant: a call is younger than its arguments. Every node carries the time at which its numbers were
 written, so sorting by time is a topological sort, and an argument younger than the call that used it has been changed.
@@ -64,6 +65,7 @@ composites: dict[Function, Function] = {}
 constants: set[Function] = set()
 refusals: dict[Function, str] = {}
 shortcuts: dict[Function, Function] = {}
+latecomers: list[Callable[[Function], bool]] = []
 
 now = itertools.count().__next__
 NO_KWARGS: Kwargs = {}

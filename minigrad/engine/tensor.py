@@ -269,15 +269,6 @@ class Tensor(Node):
             raise ValueError(said("truth", shape=self.shape))
         return bool(self.item())
 
-    def __float__(self) -> float:
-        return float(self._without_history("a float").item())
-
-    def __int__(self) -> int:
-        return int(self._without_history("an int").item())
-
-    def __format__(self, specification: str) -> str:
-        return format(self.item(), specification) if specification else str(self)
-
     def __iter__(self) -> Iterator[Tensor]:
         if not self._array.ndim:
             raise TypeError("iteration over a 0-d tensor")
@@ -293,6 +284,9 @@ class Tensor(Node):
 
     __hash__ = object.__hash__
     __len__ = lambda self: len(self._array)
+    __float__ = lambda self: float(self._without_history("a float").item())
+    __format__: Function = lambda self, form: format(self.item(), form) if form else str(self)
+    __int__ = lambda self: int(self._without_history("an int").item())
     __contains__, __index__, item, tolist = map(_looking, ("__contains__", "__index__", "item", "tolist"))
     __add__, __radd__ = _operators(np.add)
     __sub__, __rsub__ = _operators(np.subtract)

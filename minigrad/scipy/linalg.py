@@ -1,0 +1,56 @@
+"""Functions of scipy.linalg that numpy.linalg does not have, each a primitive.
+
+Formulas: M. Giles, Collected matrix derivative results, 2008 (solutions); I. Najfeld and T. Havel, Derivatives of the
+matrix exponential, 1995 (expm: a corner of the exponential of a matrix of blocks).
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from scipy.linalg import *  # noqa: F403
+
+from minigrad.engine import as_array, primitive
+from minigrad.tables.rules import flipped
+
+
+def by_triangle(g, ans, a, b, trans, lower, unit):
+    part = -by_right(g, ans, a, b, trans, lower, unit) @ flipped(ans)
+    return (np.tril if lower else np.triu)(flipped(part) if trans else part, (-1 if lower else 1) * unit)
+
+
+by_right = lambda g, ans, a, b, trans, lower, unit: triangular(a, g, trans=1 - trans, lower=lower, unit=unit)
+triangular: Any = primitive(by_triangle, by_right)(
+    lambda a, b, trans, lower, unit: scipy.linalg.solve_triangular(a, b, trans, lower, unit)
+)
+
+
+def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False, overwrite_b=False, check_finite=True):
+    """The solution of a @ x = b, or with `trans` of a.T @ x = b, where of `a` one triangle alone is read."""
+    trans, a = {"N": 0, "T": 1, "C": 2}.get(trans, trans), np.conj(a) if trans in (2, "C") else a
+    options = {"trans": int(trans > 0), "lower": bool(lower), "unit": int(unit_diagonal)}
+    a, b = as_array(a), as_array(b)
+    return triangular(a, b[:, None], **options)[:, 0] if b.ndim == 1 else triangular(a, b, **options)
+
+
+def cho_solve(c_and_lower, b, overwrite_b=False, check_finite=True):
+    c, lower = c_and_lower
+    first, second = (0, 2) if lower else (2, 0)
+    return solve_triangular(c, solve_triangular(c, b, first, lower), second, lower)
+
+
+def by_expm(g, ans, a):
+    n, up = a.shape[-1], flipped(a)
+    rows = [np.concatenate(row, -1) for row in ([up, g], [np.zeros_like(g), up])]
+    return expm(np.concatenate(rows, -2))[..., :n, n:]
+
+
+cho_factor = lambda a, lower=False, *options: (np.linalg.cholesky(a, upper=not lower), lower)
+expm = primitive(by_expm)(scipy.linalg.expm)
+sqrtm = primitive(lambda g, ans, a: solve_sylvester(flipped(ans), flipped(ans), g))(scipy.linalg.sqrtm)
+by_sylvester = lambda g, ans, a, b, q: solve_sylvester(flipped(a), flipped(b), g)
+solve_sylvester: Any = primitive(
+    lambda g, ans, a, b, q: -by_sylvester(g, ans, a, b, q) @ flipped(ans),
+    lambda g, ans, a, b, q: -flipped(ans) @ by_sylvester(g, ans, a, b, q),
+    by_sylvester,
+)(scipy.linalg.solve_sylvester)
