@@ -101,9 +101,13 @@ def name_of(function: Any) -> str:
     if isinstance(owner := getattr(function, "__self__", None), np.ufunc):
         return f"{name_of(owner)}.{function.__name__}"
     name, module = getattr(function, "__name__", None) or repr(function), getattr(function, "__module__", None) or ""
-    if isinstance(function, np.ufunc) and getattr(np, name, None) is not function:  # which may not know its module
-        return f"scipy.special.{name}" if getattr(sys.modules.get("scipy.special"), name, None) is function else name
-    module = "numpy" if isinstance(function, np.ufunc) else module
+    if isinstance(function, np.ufunc):  # they do not all tell where they are from, so see who has them
+        if getattr(np, name, None) is function:
+            return f"np.{name}"
+        there = [place for place, its in [*sys.modules.items()] if getattr(its, "__dict__", {}).get(name) is function]
+        homes = [place.partition("._")[0] for place in there if "._" in place]  # scipy.special of scipy.special._ufuncs
+        homes = [place for place in homes if place in there] or [place for place in there if "._" not in f".{place}"]
+        return f"{min(homes, key=len)}.{name}" if homes else name
     return f"np{module[5:]}.{name}" if module.partition(".")[0] == "numpy" else name
 
 

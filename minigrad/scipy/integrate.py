@@ -10,7 +10,8 @@ import scipy.integrate
 from scipy.integrate import *  # noqa: F403
 from scipy.optimize import OptimizeResult
 
-from minigrad.engine import Tensor, as_array, looked_at, primitive
+from minigrad.engine import Tensor, as_array, looked_at
+from minigrad.tables.primitive import primitive
 from minigrad.transforms import vjp
 from minigrad.trees import flatten
 

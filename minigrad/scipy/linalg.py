@@ -10,7 +10,8 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import *  # noqa: F403
 
-from minigrad.engine import as_array, primitive
+from minigrad.engine import as_array
+from minigrad.tables.primitive import primitive
 from minigrad.tables.rules import flipped
 
 

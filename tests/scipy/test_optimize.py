@@ -32,7 +32,7 @@ def test_minimize(method: str) -> None:
     found = optimize.minimize(f, START, method=method, jac=mg.grad(f), **given)
     np.testing.assert_allclose(found.x, [1, 1], atol=1e-3)
     if method in ("Newton-CG", "trust-ncg", "trust-krylov", "trust-constr"):
-        product = lambda x, v: mg.hvp(rosenbrock, (x,), (v,))[0]
+        product = lambda x, v: mg.hvp(rosenbrock)(x, v)
         found = optimize.minimize(rosenbrock, START, method=method, jac=mg.grad(rosenbrock), hessp=product)
         np.testing.assert_allclose(found.x, [1, 1], atol=1e-3)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import scipy.sparse
 
-from minigrad.engine import Tensor, primitive
+from minigrad.engine import Tensor
+from minigrad.tables.primitive import primitive
 
 product: Any = primitive(lambda g, ans, x, A: product(g, A=A.T))(lambda x, A: A @ x)
 

@@ -3,7 +3,7 @@
 import scipy.sparse.linalg
 from scipy.sparse.linalg import *  # noqa: F403
 
-from minigrad.engine import primitive
+from minigrad.tables.primitive import primitive
 
 
 @primitive(lambda g, ans, b, A, options: solution(g, A=A.T, options=options).reshape(b.shape))
