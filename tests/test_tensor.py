@@ -175,8 +175,7 @@ def test_functions_have_the_names_that_their_users_know(monkeypatch: pytest.Monk
         ours(leaf(), 1.0)
     assert name_of(ours.reduce) == "library.special.max (vectorized).reduce"
     special = pytest.importorskip("scipy.special")
-    with pytest.raises(NotImplementedError, match=r"^scipy\.special\.erf has no .*primitive\(.*\)\(scipy\.special"):
-        special.erf(leaf())
+    assert name_of(special.erf) == "scipy.special.erf"
 
 
 @pytest.mark.parametrize(("act", "kind", "words"), [pytest.param(*row[1:], id=row[0]) for row in messages])
