@@ -43,6 +43,11 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
     @functools.wraps(f)
     def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         result = Differentiated(f, args, kwargs, argnums, has_aux)
+        if result.value.dtype.kind == "c":
+            raise TypeError(
+                f"grad needs a real number, and this function returned {result.value.dtype}: say np.real(f(z)), of "
+                "which the gradient is f'(z) where f is holomorphic, or np.abs(f(z))."
+            )
         if result.value.size != 1:
             raise TypeError(
                 f"grad needs a function that returns a single number, and this one returned an array of shape "
@@ -112,7 +117,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     result = Differentiated(_checked(f), tuple(primals), {}, tuple(range(len(primals))))
     seed = Tensor(np.zeros(result.value.shape, result.value.dtype), requires_grad=True)
     with recording(True):
-        products = [np.sum(v * g) for v, g in zip(flat, result.pullback_leaves(seed, record=True), strict=True)]
+        products = [inner(v, g) for v, g in zip(flat, result.pullback_leaves(seed, record=True), strict=True)]
         total = sum(products, Tensor(0.0))
     nested = result.nested or not all(map(is_array, flat))
     moved = _gradients(total, np.ones((), total.dtype), [seed], nested)[0]
@@ -141,7 +146,7 @@ def hvp(f: Function, argnums: ArgNums = 0, *more: Any) -> Function:
 
         def along(*args: Any) -> Any:
             leaves = flatten(grad(f, argnums)(*args, **kwargs))[0]
-            return sum(np.sum(v * g) for v, g in zip(flat, leaves, strict=True))
+            return sum(inner(v, g) for v, g in zip(flat, leaves, strict=True))
 
         return grad(along, argnums)(*args)
 
@@ -150,6 +155,10 @@ def hvp(f: Function, argnums: ArgNums = 0, *more: Any) -> Function:
 
 def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
     """The function that returns all derivatives of `f`, in the shape of its answer followed by that of the argument.
+
+    Where the answer is complex, so are they: of a real argument, those of both parts; a complex argument has one only
+    where `f` is holomorphic, and else a TypeError says so (take `np.real` and `np.imag` of the answer apart). Where the
+    answer alone is real, they are gradients as `grad` gives them.
 
     >>> jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
     array([[2., 0.],
@@ -161,7 +170,7 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         result = Differentiated(f, args, kwargs, argnums)
         shape, dtype = result.value.shape, result.value.dtype
-        rows = [result.pullback_leaves(put(np.zeros(shape, dtype), index, 1)) for index in np.ndindex(shape)]
+        rows = [result.derivatives(put(np.zeros(shape, dtype), index, 1)) for index in np.ndindex(shape)]
         stacks = map(np.stack, zip(*rows, strict=True)) if rows else (np.zeros(0, x.dtype) for x in result.leaves)
         columns = [np.reshape(stack, shape + x.shape) for stack, x in zip(stacks, result.leaves, strict=True)]
         return result.rebuild([_out(column, result.nested) for column in columns])
@@ -331,6 +340,7 @@ def split(total: Tensor, kinds: Sequence[tuple[tuple[int, ...], Any]]) -> list[T
     if len(kinds) == 1:
         return [total]
     pieces = taken_apart(total, [shape for shape, _ in kinds])
+    pieces = [piece if dtype.kind == "c" else np.real(piece) for piece, (_, dtype) in zip(pieces, kinds, strict=True)]
     return [piece.astype(dtype) for piece, (_, dtype) in zip(pieces, kinds, strict=True)]
 
 
@@ -414,17 +424,36 @@ class Differentiated:
                 "return its answer?"
             )
         self.value = as_tensor(value)
-        if (dtype := self.value.dtype).kind != "f":
-            raise TypeError(f"only real floating answers have derivatives, and this function returned {dtype}")
+        if (dtype := self.value.dtype).kind not in "fc":
+            raise TypeError(f"only floating answers have derivatives, and this function returned {dtype}")
         self.answer = _out(self.value, self.nested)
 
     def pullback_leaves(self, g: Any, record: bool = False) -> list[Any]:
         """The gradients of the leaves, for the gradient `g` of the value."""
         shape, g = self.value.shape, as_array(g)
-        if g.shape != shape or g.dtype.kind not in "biuf":
-            came = f"shape {g.shape}" if g.shape != shape else f"dtype {g.dtype}, which is not one of real numbers"
+        if g.shape != shape or g.dtype.kind not in "biufc" or (g.dtype.kind == "c" != self.value.dtype.kind):
+            came = f"shape {g.shape}" if g.shape != shape else f"dtype {g.dtype}, which does not fit {self.value.dtype}"
             raise ValueError(f"the pullback of an answer of shape {shape} got a gradient of {came}")
         return _gradients(self.value, g, self.leaves, record or self.nested or isinstance(g, Tensor))
+
+    def derivatives(self, one: Any) -> list[Any]:
+        """The derivatives of the element of the value where `one` is 1."""
+        reals = self.pullback_leaves(one)
+        if self.value.dtype.kind != "c":
+            return reals
+        found = []
+        for x, real, imag in zip(self.leaves, reals, self.pullback_leaves(one * -1j), strict=True):
+            whole = real + 1j * imag  # of a holomorphic function, imag is -1j * real
+            if x.dtype.kind == "c":
+                whole = whole / 2
+                a, b = (array_of(t) if isinstance(t, Tensor) else t for t in (whole, real))
+                if not np.allclose(a, b, rtol=1e3 * np.finfo(a.dtype).eps, equal_nan=True):
+                    raise TypeError(
+                        "a complex answer has derivatives by a complex argument only where the function is "
+                        "holomorphic, and this one is not: take np.real and np.imag of its answer apart."
+                    )
+            found.append(whole)
+        return found
 
     def pullback(self, g: Any) -> Any:
         """The gradients of the arguments in their structure, for the gradient `g` of the value."""
@@ -453,7 +482,7 @@ def variable(x: Any) -> Tensor:
     """A tensor to differentiate by, with the numbers of `x`; it remembers `x` where that is a Tensor with a history."""
     # It is no leaf, so nothing that is done to it in place reaches the memory of `x`.
     numbers = numbers_of(x)
-    if numbers.dtype.kind != "f":
+    if numbers.dtype.kind not in "fc":
         raise TypeError(f"only floating arguments have derivatives, and this one is {numbers.dtype}: convert it first.")
     if mode() or isinstance(x, Tensor):
         with recording(True):
@@ -461,6 +490,12 @@ def variable(x: Any) -> Tensor:
         if shown.requires_grad:
             return shown
     return answered(argument, (), NO_KWARGS, numbers, (), ())
+
+
+def inner(v: Any, g: Any) -> Any:
+    """How much a real number changes when what has the gradient `g` moves along `v`."""
+    change = np.sum(v * g)
+    return np.real(change) if change.dtype.kind == "c" else change
 
 
 def is_array(x: Any) -> bool:
@@ -483,6 +518,7 @@ def _like(primals: Any, tangents: Any) -> list[Any]:
     wanted, given = [np.shape(leaf) for leaf in flatten(primals)[0]], [leaf.shape for leaf in flat]
     if given != wanted:
         raise ValueError(f"tangents are shaped like the primals, {wanted}, and these have the shapes {given}")
-    if wrong := [leaf.dtype for leaf in flat if leaf.dtype.kind not in "biuf"]:
-        raise TypeError(f"tangents are real numbers, and not of dtype {wrong[0]}")
+    kinds = ["biufc" if np.iscomplexobj(leaf) else "biuf" for leaf in flatten(primals)[0]]
+    if wrong := [leaf.dtype for leaf, kind in zip(flat, kinds, strict=True) if leaf.dtype.kind not in kind]:
+        raise TypeError(f"tangents are numbers of the kind of the primals, and not of dtype {wrong[0]}")
     return flat

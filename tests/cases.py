@@ -80,7 +80,7 @@ def check_second(function: Callable[..., Any], args: list[np.ndarray]) -> None:
     rng = np.random.default_rng(len(args))
     some = lambda shape: np.asarray(rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape))
     weights, ways, directions = some(np.shape(function(*args))), *([some(a.shape) for a in args] for _ in range(2))
-    gradients = mg.grad(lambda *xs: np.sum(weights * function(*xs)), tuple(range(len(args))))
+    gradients = mg.grad(lambda *xs: np.real(np.sum(weights * function(*xs))), tuple(range(len(args))))
 
     def slope(t: Any) -> Any:
         found = gradients(*(x + t * way for x, way in zip(args, ways, strict=True)))

@@ -11,6 +11,7 @@ from cases import BETWEEN_INTEGERS, POSITIVE, REAL, Case, arguments, case, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from test_fourier import cases as fourier_cases
 from test_linalg import spellings as linalg_cases
 from test_rules import elementwise
 
@@ -122,7 +123,6 @@ cases: dict[Callable[..., Any], list[Case]] = {
                 (0.98, 1.02))])
                 for i in range(2)],
     np.modf: [case(lambda x, i=i: np.modf(x)[i], (2, 3), domain=BETWEEN_INTEGERS) for i in range(2)],
-    np.conjugate: [case(np.conjugate, (2, 3)), case(np.conj, ())],
     np.add.accumulate: [case(np.add.accumulate, (2, 3)), case(np.add.accumulate, (2, 3), axis=-1)],
     np.add.reduce: [case(np.add.reduce, (2, 3), **k) for k in REDUCED],
     np.multiply.reduce: [case(np.multiply.reduce, (2, 3), **k) for k in REDUCED],
@@ -154,8 +154,11 @@ cases: dict[Callable[..., Any], list[Case]] = {
     np.fliplr: [case(np.fliplr, (2, 3))],
     np.flipud: [case(np.flipud, (2, 3))],
     np.matrix_transpose: [case(np.matrix_transpose, (2, 3)), case(np.matrix_transpose, (2, 3, 4))],
-    np.real: [case(np.real, (2, 3))],
-    np.real_if_close: [case(np.real_if_close, (2, 3))],
+    np.real: [case(np.real, (2, 3)), case(lambda x: x.real, ())],
+    np.imag: [case(lambda x, y: (np.sin(x) + 1j * y).imag, (2, 3), (3,))],
+    np.sign: [case(np.sign, (2, 3)), case(lambda x, y: np.sign(x + 1j * y), (2, 3), (3,))],
+    np.angle: [case(lambda x, y, deg=deg: np.angle(x + 1j * y, deg), (2, 3), (3,)) for deg in [False, True]],
+    np.real_if_close: [case(np.real_if_close, (2, 3)), case(lambda x, y: np.real_if_close(x + 1j * y), (2, 3), (3,))],
     np.rollaxis: [case(np.rollaxis, (2, 3, 4), **k)
                   for k in [{"axis": 1}, {"axis": -1, "start": 1}, {"axis": 0, "start": 3}]],
     np.delete: [case(np.delete, (3, 4), obj=obj, axis=axis) for obj in [1, [0, -1], slice(None, None, 2)]
@@ -307,6 +310,7 @@ sometimes: dict[str, list[Case]] = {  # what not every NumPy has
 }
 # fmt: on
 cases |= {getattr(np, name): rows for name, rows in sometimes.items() if hasattr(np, name)}
+cases |= {function: rows for function, rows in fourier_cases.items() if function in composites}
 
 
 def test_every_composite_has_a_row() -> None:
@@ -329,6 +333,9 @@ def test_no_function_is_in_two_tables() -> None:
         np.linalg.solve,
         np.linalg.pinv,
         np.linalg.cholesky,
+        np.real,
+        np.imag,
+        np.sign,
     }  # have rules
     assert set(vjps) & set(composites) == some_forms_only
 
@@ -621,7 +628,7 @@ seen = {  # the arguments of constants that take other than one or two arrays of
     (X,)),
     **dict.fromkeys([np.any, np.all, np.iscomplexobj, np.isrealobj, np.shape, np.ndim, np.size], (X,)),
     **dict.fromkeys([np.zeros_like, np.ones_like, np.empty_like, np.array_repr, np.array_str, np.array2string], (X,)),
-    **dict.fromkeys([np.nanargmax, np.nanargmin, np.isreal, np.iscomplex, np.imag, np.angle, np.common_type], (X,)),
+    **dict.fromkeys([np.nanargmax, np.nanargmin, np.isreal, np.iscomplex, np.common_type], (X,)),
     **dict.fromkeys([np.diag_indices_from, np.tril_indices_from, np.triu_indices_from], (np.eye(2),)),
     np.isnat: (np.array(["NaT"], "M8[D]"),), np.min_scalar_type: (X,), np.can_cast: (BITS.dtype, float),
     np.digitize: (X, [0.5, 2]), np.lexsort: ((X, BITS),), np.argpartition: (X, 1), np.einsum_path: ("i,i", X, X),

@@ -45,6 +45,12 @@ def each(
     return rows + [of(kind, together, shape) for shape in shapes]
 
 
+def spectrum(x: Any) -> Any:
+    """Eigenvalues, and what of their vectors does not depend on phases."""
+    values, vectors = np.linalg.eig(x)
+    return np.concatenate([values[..., None, :], np.abs(vectors) ** 2], -2)
+
+
 SQUARES = [(3, 3), (2, 2, 2), (1, 1), (0, 2, 2), (0, 0)]
 TALL = [(3, 2), (2, 2, 1), (3, 1)]
 WIDE = [(2, 3), (2, 1, 2), (1, 3)]
@@ -152,6 +158,9 @@ cases: dict[Callable[..., Any], list[Case]] = {
                  + each(regular, np.linalg.svd, 3, (2, 2, 2)) + each(regular, np.linalg.svd, 3, (2, 2), hermitian=True)
                  + [of(regular, np.linalg.svd, shape, compute_uv=False) for shape in [(3, 3), (3, 2), (2, 2, 3)]],
     np.linalg.svdvals: [of(regular, np.linalg.svdvals, shape) for shape in [(3, 3), (2, 3, 2), (0, 2, 2)]],
+    np.linalg.eig: [case(lambda x, y: spectrum(regular(x) + 1j * y), shape, shape)
+                    for shape in [(3, 3), (2, 2, 2), (0, 2, 2)]],
+    np.linalg.eigvals: [case(lambda x, y: np.linalg.eigvals(regular(x) + 1j * y), (3, 3), (3, 3))],
     np.linalg.eigh: [row for k in [{}, {"UPLO": "U"}]
                      for row in each(regular, np.linalg.eigh, 2, (3, 3), (2, 2, 2), (0, 2, 2), **k)],
     np.linalg.eigvalsh: [of(regular, np.linalg.eigvalsh, (3, 3), **k) for k in [{}, {"UPLO": "U"}]],
@@ -426,7 +435,6 @@ def test_complaints_of_linalg_stay_what_they_are(function: Callable[..., Any]) -
     (lambda x: np.linalg.svd(x),                 NotImplementedError, "say full_matrices=False"),
     (lambda x: np.linalg.qr(x, "complete"),      NotImplementedError, "free to turn"),
     (lambda x: np.linalg.qr(x, "raw"),           NotImplementedError, "mode 'raw'"),
-    (lambda x: np.linalg.eig(x[:2]),             TypeError, "np.linalg.eig needs complex numbers"),
     (lambda x: np.cross(x, x),                   ValueError,          "length 3, not 2 and 2"),
     (lambda x: np.linalg.outer(x, x),            ValueError,          "two vectors, not arrays of 2 and 2 axes"),
     (lambda x: np.tensordot(x, x, 1),            ValueError,          "differ in length"),

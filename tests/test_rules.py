@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.lib.stride_tricks import sliding_window_view
 from profiles import scale
+from test_fourier import cases as fourier_cases
 from test_linalg import primitives as linalg_cases
 
 import minigrad as mg
@@ -78,6 +79,9 @@ PUTS = [(0, (3,)), ((slice(None), 1), (2,)), (MASK, (3,)), ([1, 1, 0], (3, 3)), 
 
 of_arrays = {
     np.round: [case(np.round, (2, 3), domain=BETWEEN_INTEGERS)],
+    np.real: [case(lambda x, y: np.real(np.exp(x + 1j * y)), *shapes) for shapes in [((), ()), ((2, 3), (3,))]],
+    np.imag: [case(lambda x, y: np.imag(np.exp(x + 1j * y)), *shapes) for shapes in [((), ()), ((2, 3), (3,))]],
+    np.conjugate: [case(lambda x, y: np.conjugate(x + 1j * y) * (x - 2j), (2, 3), (3,)), case(np.conj, ())],
     np.sinc: [case(np.sinc, shape, domain=domain) for shape in [(), (2, 3), (0, 3)] for domain in [REAL, WIDE]],
     sinc_slope.__wrapped__: [case(sinc_slope, (5,), domain=WIDE, order=n) for n in [1, 2, 7]],
     **{f.__wrapped__: [case(f, shape, domain=domain) for shape in [(), (2, 3), (0, 3)]] for f, domain in
@@ -176,6 +180,7 @@ TWO = [((), ()), ((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)),
 cases: dict[Callable[..., Any], list[Case]] = {
     **{f: [Case(f, s, domains) for s in (ONE if len(domains) == 1 else TWO)] for f, domains in elementwise.items()},
     **of_arrays,
+    **{function: rows for function, rows in fourier_cases.items() if function in vjps},
 }
 for function, additional in more.items():
     cases[function] += additional

@@ -110,8 +110,6 @@ messages = [  # what, how, the error, words of the message
     ("index", lambda: leaf()[5], IndexError, ["getitem", "float64[3]", "5", "out of bounds"]),
     ("integers", lambda: leaf([1, 2]), TypeError, ["only floating", "int64", "dtype=float"]),
     ("booleans", lambda: leaf([True]), TypeError, ["only floating", "bool"]),
-    ("complex", lambda: leaf([1j]), TypeError, ["only floating", "complex128"]),
-    ("conjugate", lambda: np.conjugate(mg.Tensor([1j])), TypeError, ["np.conjugate", "real numbers", "t.data"]),
     ("text", lambda: mg.Tensor(["a"]), TypeError, ["holds numbers", "dtype=float"]),
     ("objects", lambda: mg.Tensor([None]), TypeError, ["holds numbers", "object"]),
     ("records", lambda: mg.Tensor(np.zeros(2, [("x", float)])), TypeError, ["holds numbers"]),
@@ -134,8 +132,6 @@ messages = [  # what, how, the error, words of the message
      ["np.log", "where=", "np.where(condition"]),
     ("if t", truth_of_many, ValueError, ["(3,)", "np.any(t)", "np.where(condition, a, b)"]),
     ("if t > 0", truth_of_a_comparison, ValueError, ["truth value"]),
-    ("unknown function", lambda: np.fft.fft(leaf()), NotImplementedError,
-     ["np.fft.fft", "minigrad.primitive(lambda g, ans, x:"]),
     ("unknown ufunc", lambda: np.frompyfunc(abs, 1, 1)(leaf()), NotImplementedError, ["abs", "minigrad.primitive("]),
     ("reduceat", lambda: np.add.reduceat(leaf(), [0, 2]), TypeError, ["np.add.reduceat", "reduce(t[start:stop])"]),
     ("initial=", lambda: np.max(leaf(), initial=leaf(1.0)), TypeError, ["np.max", "initial=", "np.maximum(np.max(x)"]),
@@ -886,9 +882,6 @@ def test_a_view_in_an_inference_loop_holds_on_to_parameters_alone() -> None:
 def test_rules_of_the_wrong_kind() -> None:
     with pytest.raises(TypeError, match=r"\(g, ans, x, \.\.\.\), and this one takes \(g, x\)"):
         mg.primitive(lambda g, x: g)
-    rotated = mg.primitive(lambda g, ans, x: g * 1j)(lambda x: x * 2)
-    with pytest.raises(TypeError, match="rule 0 of <lambda> returned complex128, and gradients are real"):
-        rotated(mg.Tensor(1.0, requires_grad=True)).backward()
     nothing = mg.primitive(lambda g, ans, x: g)(lambda x: None)
     with pytest.raises(TypeError, match="gave an answer of dtype object"):
         nothing(mg.Tensor(1.0, requires_grad=True))

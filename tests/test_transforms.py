@@ -198,7 +198,7 @@ def test_functions_that_return_an_array(f: Any) -> None:
         mg.grad(f)(X)
 
 
-@pytest.mark.parametrize("x", [3, True, np.arange(3), 1j, np.ones(3, complex)])
+@pytest.mark.parametrize("x", [3, True, np.arange(3)])
 def test_arguments_that_are_not_floating(x: Any) -> None:
     with pytest.raises(TypeError, match="only floating arguments have derivatives"):
         mg.grad(lambda x: np.sum(x))(x)
@@ -223,9 +223,9 @@ def test_it_is_still_called_by_its_name() -> None:
     assert mg.value_and_grad(np.sin)(0.0) == (0, 1)
 
 
-@pytest.mark.parametrize("f", [np.argmax, lambda x: np.sum(x > 0), lambda x: np.sum(x.detach().data) * 1j])
+@pytest.mark.parametrize("f", [np.argmax, lambda x: np.sum(x > 0)])
 def test_answers_that_have_no_derivative(f: Any) -> None:
-    with pytest.raises(TypeError, match="only real floating answers have derivatives, and this function returned"):
+    with pytest.raises(TypeError, match="only floating answers have derivatives, and this function returned"):
         mg.grad(f)(X)
 
 
@@ -424,8 +424,8 @@ WRONG_TANGENTS: dict[str, Any] = {
     ),
     "an array for all": (np.ones(4), ValueError, "is a ndarray, where a dict"),
     "another shape": ({**V_OF_P, "a": np.ones(3)}, ValueError, r"shaped like the primals.*\(3,\)"),
-    "complex numbers": ({**V_OF_P, "a": np.ones(2) * 1j}, TypeError, "real numbers, and not of dtype complex128"),
-    "a text": ({**V_OF_P, "b": ["a", (-1.0, None)]}, TypeError, "real numbers, and not of dtype <U1"),
+    "complex numbers": ({**V_OF_P, "a": np.ones(2) * 1j}, TypeError, "and not of dtype complex128"),
+    "a text": ({**V_OF_P, "b": ["a", (-1.0, None)]}, TypeError, "and not of dtype <U1"),
     "a masked array": ({**V_OF_P, "a": np.ma.ones(2)}, TypeError, "has no mask"),
 }
 
@@ -453,7 +453,7 @@ def test_hvp_is_called_as_hessian_is() -> None:
     "g", [None, "1", 1j, {"a": 1.0}, np.datetime64(1, "s"), np.ma.masked_array(1.0, True)], ids=repr
 )
 def test_a_pullback_takes_real_numbers(g: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"not one of real numbers|has no mask"):
+    with pytest.raises((ValueError, TypeError), match=r"does not fit|has no mask"):
         mg.vjp(np.sin, 1.0)[1](g)
 
 

@@ -121,7 +121,7 @@ class Program:
             self.chooses = may_choose(history(root, frozenset(map(run.current, targets))))
             # The gradient of a single number is mostly 1, and so is a constant of the program; the gradients are
             # multiplied by any other in the end. In half precision they could underflow, so there it is an input.
-            self.seed_is_one = root.shape == () and all(x.dtype.itemsize > 2 for x in found)
+            self.seed_is_one = root.shape == () and root.dtype.kind == "f" and all(x.dtype.itemsize > 2 for x in found)
             one = np.ones(root.shape, root.dtype)
             with recording(True):
                 g = Tensor(one) if self.seed_is_one else run.appears(one, Origin("seed"))

@@ -270,7 +270,7 @@ class Recorder(Mode):
         if isinstance(answer, (tuple, list)):
             return self.parted(function, values, options, answer, is_array)
         tracked = function is argument or any(tensor.requires_grad for tensor in tensors)
-        tracked = tracks and tracked and function in vjps and is_recording() and answer.dtype.kind == "f"
+        tracked = tracks and tracked and function in vjps and is_recording() and answer.dtype.kind in "fc"
         if function in shortcuts and function in vjps:  # what it is spelled with can be done among other calls
             value = self.value(
                 shortcuts[function](*(self.plain(x) if isinstance(x, Tensor) else x for x in args), **kwargs)

@@ -131,9 +131,11 @@ def fit(g: Any, argument: Node, answer: Node, position: int) -> Any:
     This happens here alone. An axis is summed away only where the answer has it, too: else the rule is wrong.
     """
     g, shape, dtype, full = as_array(g), argument._array.shape, argument._array.dtype, answer._array.shape
-    if g.dtype.kind not in "biuf":
+    if g.dtype.kind not in "biufc":
         came = g.item() if g.dtype == object and not g.ndim else g.dtype
-        raise TypeError(said("no real gradient", answer.function, position=position, came=came))
+        raise TypeError(said("no gradient came", answer.function, position=position, came=came))
+    if g.dtype.kind == "c" != dtype.kind:  # a real argument has no imaginary part to change
+        g = np.real(g)
     if g.shape == full != shape == full[1:]:  # (n, k) for (k,), as for every bias
         g = total(g, (0,))
     elif g.shape != shape:

@@ -74,7 +74,7 @@ def may_choose(graph: Graph) -> bool:
 
 def has_nan(g: Any) -> bool:
     flat = (g._array if isinstance(g, Node) else g).ravel("K")
-    return math.isnan(np.dot(flat, flat))  # squares cannot cancel: nan comes from nan alone
+    return math.isnan(np.vdot(flat, flat).real)  # squares cannot cancel: nan comes from nan alone
 
 
 class Masks:
@@ -131,7 +131,7 @@ def connected(rule: Function, seed: Array, ans: Array, values: Any, kwargs: Any,
     rng = np.random.default_rng(0)
 
     def drawn(array: Any, scale: float) -> Any:
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":
             return array
         factors = np.asarray(rng.uniform(1, 2, array.shape), array.dtype)
         return factors * scale if scale else factors * array

@@ -43,8 +43,8 @@ def call(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Tensor:
     result._array = answer
     result._grad, result._retains, result._time = None, False, now()
     if tracked and answer.dtype.kind not in "biu" and (ever_switched() is None or is_recording()):
-        if answer.dtype.kind != "f":
-            raise TypeError(said("not real", function, dtype=answer.dtype))
+        if answer.dtype.kind not in "fc":
+            raise TypeError(said("no floats", function, dtype=answer.dtype))
         result.function, result.args, result.kwargs = function, args, kwargs
         result._requires_grad, result.tracked, result._values = True, tracked, values
     else:
@@ -94,9 +94,6 @@ def apply(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Any:
     if kwargs:
         args, kwargs = _checked(function, args, kwargs)
     if function in composites:
-        for argument in args:
-            if isinstance(argument, Node) and argument._array.dtype.kind == "c":
-                raise TypeError(said("complex", function))
         return call_other(function, args, kwargs)
     if function in vjps:
         return call(function, args, kwargs)

@@ -19,9 +19,10 @@ TEXTS = {
     "matmul": "The last axis of the first must be as long as the second-last, or only, one of the second: try .T of "
     "one.",
     "broadcast": "Axes are aligned from the last and must be equal or 1: insert one with x[:, None] or reshape.",
-    "not real": "{name} of a tensor that requires a gradient gave an answer of dtype {dtype}, and gradients are of "
-    "real numbers: return an array of those, keep real and imaginary parts apart, or detach() the tensor first.",
-    "complex": "{name} takes Tensors of real numbers; of complex ones, pass t.data",
+    "no floats": "{name} of a tensor that requires a gradient gave an answer of dtype {dtype}, and gradients are of "
+    "numbers: return an array of those, or detach() the tensor first.",
+    "not real": "backward() starts at a real number, and this one is {dtype}: take np.real(t) or np.abs(t) first, or "
+    "say backward(gradient).",
     "out": "{name} cannot write a Tensor into out=: an array keeps no history. Leave out= away and bind the result to "
     "a name (for `a += t`, write `a = a + t`).",
     "initial": "{name} takes a plain number as initial=, not a Tensor: combine the answer with it, as in np.sum(x) + "
@@ -60,7 +61,7 @@ TEXTS = {
     "no rule": "{name} has {count} rules, so none for its argument {position}: add one, or None for a zero derivative.",
     "no shape": "rule {position} of {name} returned a gradient of shape {came} for an argument of shape {shape}, with "
     "an answer of shape {answer}: return the argument's shape, or what broadcasting (np.broadcast_to) made of it.",
-    "no real gradient": "rule {position} of {name} returned {came}, and gradients are real (None as a rule is zero).",
+    "no gradient came": "rule {position} of {name} returned {came}, and gradients are numbers (None as rule is zero).",
     "generator": "{name} is a generator function: between two yields, what is switched for it would stay switched for "
     "its caller. Write a `with` block inside it that ends before the next yield.",
 }

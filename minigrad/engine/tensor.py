@@ -55,7 +55,7 @@ def deposit(gradients: Mapping[Node, Array]) -> None:
 def set_requires_grad(leaf: Tensor, on: bool) -> None:
     if on not in (True, False):
         raise TypeError(said("flag", came=on))
-    if on and leaf._array.dtype.kind != "f":
+    if on and leaf._array.dtype.kind not in "fc":
         raise TypeError(said("not floating", dtype=leaf.dtype))
     leaf._requires_grad = bool(on)
 
@@ -190,6 +190,8 @@ class Tensor(Node):
     dtype: np.dtype[Any] = property(attrgetter("_array.dtype"))  # type: ignore[assignment]
     T: Tensor = property(lambda self: call(np.transpose, (self,)))  # type: ignore[assignment]
     mT: Tensor = property(lambda self: call(np.swapaxes, (self, -1, -2)))  # type: ignore[assignment]
+    real: Tensor = property(lambda self: apply(np.real, (self,)))  # type: ignore[assignment]
+    imag: Tensor = property(lambda self: apply(np.imag, (self,)))  # type: ignore[assignment]
 
     def detach(self) -> Tensor:
         """A Tensor on the same memory that requires no gradient and remembers nothing."""
@@ -210,6 +212,8 @@ class Tensor(Node):
             raise RuntimeError(said("no gradient", what="backward"))
         if gradient is None and self._array.size != 1:
             raise ValueError(said("no number", shape=self.shape))
+        if gradient is None and self.dtype.kind == "c":
+            raise TypeError(said("not real", dtype=self.dtype))
         if gradient is not None:
             gradient = _fitting("a gradient", gradient, self)
         through("write", deposit, backpropagate(self, gradient, free=not retain_graph))
@@ -319,6 +323,7 @@ class Tensor(Node):
     take, choose, searchsorted, clip, dot = map(_method, (np.take, np.choose, np.searchsorted, np.clip, np.dot))
     ravel, flatten, squeeze, swapaxes = map(_method, (np.ravel, np.ravel, np.squeeze, np.swapaxes))
     repeat, copy, round, any, all = map(_method, (np.repeat, np.copy, np.round, np.any, np.all))
+    conj = conjugate = _method(np.conjugate)
 
     def reshape(self, *shape: Any, **options: Any) -> Tensor:
         """The same numbers in another shape, given as integers or as one tuple."""

@@ -45,11 +45,15 @@ def named_tensors(parameters: Parameters) -> dict[str, Any]:
 
 
 class Flat(Sealed):
-    """Parameters of one dtype in one vector, of which they become views, so that they are moved at once."""
+    """Parameters of one dtype in one vector, of which they become views, so that they are moved at once.
+
+    A complex number is two real ones there, and moves by the conjugate of its gradient; see `tables.complex_numbers`.
+    """
 
     def __init__(self, parameters: list[Tensor], slots: int) -> None:
         self.parameters = parameters
-        self.vector = Tensor(np.concatenate([parameter.data for parameter in parameters], axis=None))
+        numbers = np.concatenate([parameter.data for parameter in parameters], axis=None)
+        self.vector = Tensor(numbers.view(numbers.real.dtype))
         self.data = self.vector.data
         zeros = self.parts(np.zeros_like(self.data))
         self.rows = list(zip(parameters, self.parts(self.data), zeros, strict=True))
@@ -62,7 +66,8 @@ class Flat(Sealed):
 
     def parts(self, vector: Array) -> list[Array]:
         """The parts of a vector that belong to the parameters, in their shapes."""
-        return taken_apart(vector, [parameter.shape for parameter in self.parameters])
+        numbers = vector.view(self.parameters[0].dtype)
+        return taken_apart(numbers, [parameter.shape for parameter in self.parameters])
 
     def settle(self) -> None:
         """Bring what was assigned to `.data` to where it belongs, and raise for what is not to be moved any more."""
@@ -79,7 +84,8 @@ class Flat(Sealed):
     def gradient(self) -> Any:
         """The gradients as one vector, with zeros for None."""
         gradients = [zeros if (g := parameter.grad) is None else g for parameter, _, zeros in self.rows]
-        return gradients[0].ravel() if len(gradients) == 1 else np.concatenate(gradients, axis=None)
+        g = gradients[0].ravel() if len(gradients) == 1 else np.concatenate(gradients, axis=None)
+        return g if g.dtype.kind == "f" else np.stack([np.real(g), -np.imag(g)], -1).ravel()
 
 
 class Numbers(Sealed, SimpleNamespace):
@@ -402,7 +408,8 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
         raise TypeError(f"clip_grad_norm takes a model, a tensor, or tensors, and found none in {parameters!r}")
     gradients = {p: g for p in tensors if (g := p.grad) is not None}
-    norms = [np.linalg.norm(g.astype(np.float64)) for g in gradients.values()]  # in float32 they could overflow
+    double: Any = lambda g: g.astype(np.result_type(g.dtype, np.float64))  # in float32 they could overflow
+    norms = [np.linalg.norm(double(g)) for g in gradients.values()]
     total: Any = functools.reduce(np.hypot, norms, np.float64(0))
     scale = np.where((max_norm < total) & (total < math.inf), max_norm / np.where(total > 0, total, 1), 1)
     for parameter, g in gradients.items():

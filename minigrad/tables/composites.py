@@ -15,7 +15,7 @@ from minigrad.engine import (  # isort: skip
     Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, looked_at, numbers_of,
     shortcuts, vjps,
 )  # fmt: skip
-from minigrad.tables.rules import axes_of, below, kept, lines_along, put_add, root, wide
+from minigrad.tables.rules import adjoint, axes_of, below, conjugate, kept, lines_along, put_add, root, wide
 
 
 def composite(*functions):
@@ -76,6 +76,10 @@ def var(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     if x.dtype == np.float16 and dtype is None:
         return var(x.astype(np.float32), axis, None, None, ddof, keepdims, where=where, mean=mean).astype(np.float16)
     ddof = ddof if correction is None else correction
+    if x.dtype.kind == "c":
+        means = (None, None) if mean is None else (np.real(mean), np.imag(mean))
+        parts = zip((np.real(x), np.imag(x)), means, strict=True)
+        return np.add(*(var(part, axis, None, None, ddof, keepdims, where=where, mean=m) for part, m in parts))
     center = np.mean(x, axis=axis, dtype=dtype, keepdims=True, where=where) if mean is None else mean
     squares = np.sum(np.square(x - center), axis=axis, dtype=dtype, keepdims=keepdims, where=where)
     freedom = _count(x, axis, where, keepdims) - ddof
@@ -160,6 +164,8 @@ composite(getattr(np, "cumulative_prod", None))(functools.partial(_cumulative, n
 @composite(np.bincount)
 def bincount(x, weights=None, minlength=0):
     counts = np.bincount(looked_at(x), minlength=minlength)
+    if np.iscomplexobj(weights):
+        raise TypeError("np.bincount takes real weights: count the real and imaginary parts apart")
     return counts if weights is None else put_add(np.zeros(len(counts)), looked_at(x), weights)
 
 
@@ -173,10 +179,10 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
         weights = some if weights is None else weights if some is None else weights * some
     m = m - np.average(m, axis=1, weights=weights, keepdims=True)
     if weights is None:
-        return np.squeeze(m @ m.T / (m.shape[1] - ddof))
+        return np.squeeze(m @ adjoint(m) / (m.shape[1] - ddof))
     total = np.sum(weights)
     freedom = total - (ddof if aweights is None else ddof * np.sum(weights * aweights) / total)
-    return np.squeeze((m * weights) @ m.T / freedom)
+    return np.squeeze((m * weights) @ adjoint(m) / freedom)
 
 
 def _rows_of(x, rowvar):
@@ -189,8 +195,9 @@ def corrcoef(x, y=None, rowvar=True, *, dtype=None):
     c = np.cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return c / c
-    deviation = np.sqrt(np.diagonal(c))
-    return np.clip(c / deviation[:, None] / deviation[None, :], -1, 1)
+    deviation = np.sqrt(np.real(np.diagonal(c)))
+    c = c / deviation[:, None] / deviation[None, :]
+    return np.clip(c, -1, 1) if c.dtype.kind != "c" else np.clip(np.real(c), -1, 1) + 1j * np.clip(np.imag(c), -1, 1)
 
 
 # ---------------------------------------------------------------------------- leaving out what is not a number
@@ -232,6 +239,9 @@ composites[np.nanmin]     = lambda x, axis=None, out=None, keepdims=False, **opt
 @composite(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     x = as_array(x)
+    if x.dtype.kind == "c":
+        real, imag = (np.nan_to_num(part, copy, nan, posinf, neginf) for part in (np.real(x), np.imag(x)))
+        return real + 1j * imag
     if x.dtype.kind != "f":
         return np.copy(x)
     largest = np.finfo(x.dtype).max
@@ -340,7 +350,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 
 @composite(np.gradient)
 def gradient(f, *varargs, axis=None, edge_order=1):
-    f = as_array(f) if as_array(f).dtype.kind == "f" else as_array(f).astype(float)
+    f = as_array(f) if as_array(f).dtype.kind in "fc" else as_array(f).astype(float)
     axes = range(f.ndim) if axis is None else normalize_axis_tuple(axis, f.ndim)
     steps = varargs or (1.0,)
     steps = steps * len(axes) if len(steps) == 1 and np.ndim(steps[0]) == 0 else steps
@@ -368,6 +378,10 @@ def _slopes(f, step, axis, edge_order):
 
 @composite(np.interp)
 def interp(x, xp, fp, left=None, right=None, period=None):
+    if np.iscomplexobj(fp):
+        parts = ([y if y is None else part(y) for y in (fp, left, right)] for part in (np.real, np.imag))
+        real, imag = (interp(x, xp, *some, period) for some in parts)
+        return real + 1j * imag
     x, xp, fp = (as_tensor(a).astype(np.float64) for a in (x, xp, fp))
     if period is not None:
         x, xp = x % period, xp % period
@@ -404,6 +418,7 @@ def convolve(a, v, mode="full"):
 @composite(np.correlate)
 def correlate(a, v, mode="valid"):
     a, v = np.atleast_1d(a), np.atleast_1d(v)
+    v = conjugate(v)
     if a.size < v.size and mode == "same":  # NumPy turns the shorter one round, and with it the middle
         return np.convolve(a[::-1], v, mode)[::-1]
     return np.convolve(a, v[::-1], mode)
@@ -431,6 +446,8 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 @composite(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     kind = np.result_type(start, stop, np.float64)
+    if kind.kind == "c":
+        raise TypeError("np.geomspace of a Tensor takes real numbers: write np.exp(np.linspace(np.log(a), np.log(b)))")
     start, stop = as_array(start).astype(kind), as_array(stop).astype(kind)
     answer = np.exp(np.linspace(np.log(np.abs(start)), np.log(np.abs(stop)), num, endpoint, axis=axis))
     answer = np.moveaxis(np.moveaxis(answer, axis, 0) * np.sign(start), 0, axis)
@@ -510,7 +527,6 @@ _exponent = constant(lambda x: np.frexp(x)[1])
 composites[np.divmod]           = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
 composites[np.modf]             = lambda x: (x - np.trunc(x), np.trunc(x))
 composites[np.frexp]            = lambda x: (np.ldexp(x, -_exponent(x)), _exponent(x))
-composites[np.conjugate]        = np.positive
 composites[np.fix]              = lambda x, out=None: np.trunc(x)
 composites[np.around]           = lambda x, decimals=0, out=None: np.round(x, decimals)
 composites[np.amax]             = lambda x, *args, **kwargs: np.max(x, *args, **kwargs)
@@ -524,7 +540,7 @@ composites[np.cumprod]          = lambda x, axis=None, dtype=None: _doubled(np.m
 # fmt: on
 
 composite(getattr(np, "matvec", None))(lambda x, y: np.squeeze(x @ np.expand_dims(y, -1), -1))
-composite(getattr(np, "vecmat", None))(lambda x, y: np.squeeze(np.expand_dims(x, -2) @ y, -2))
+composite(getattr(np, "vecmat", None))(lambda x, y: np.squeeze(conjugate(np.expand_dims(x, -2)) @ y, -2))
 
 
 def _doubled(ufunc, x, axis=0, dtype=None):
@@ -559,8 +575,14 @@ def reduced_length(x, axis=0, dtype=None, out=None, keepdims=False, initial=None
     return np.reshape(lines[0], kept(x, axis)) if keepdims else lines[0]
 
 
+def _check_real(x):
+    if x.dtype.kind == "c":
+        raise TypeError("np.logaddexp takes real numbers: of complex ones write np.log(np.sum(np.exp(x)))")
+
+
 def _log_of_sum(exp, log, x, axis=0, dtype=None, out=None, keepdims=False, initial=None, where=True):
     """Over the largest number, so that all that are added keep their digits, and equal ones share evenly."""
+    _check_real(x)
     lines = _in_lines(-np.inf, 1, x, axis, dtype, initial, where)
     peak = np.max(numbers_of(lines), axis=0)
     answer = peak + log(np.sum(exp(below(lines, peak)), axis=0))
@@ -569,6 +591,7 @@ def _log_of_sum(exp, log, x, axis=0, dtype=None, out=None, keepdims=False, initi
 
 def _logs_of_sums(exp, log, x, axis=0, dtype=None):
     """By doubling, of sums over the largest number so far."""
+    _check_real(x)
     x = np.moveaxis(x if dtype is None else x.astype(dtype), axis, -1)
     peak = numbers_of(x)
     total, step = exp(below(x, peak)), 1
@@ -584,7 +607,7 @@ def _logs_of_sums(exp, log, x, axis=0, dtype=None):
 @composite(np.vecdot, np.linalg.vecdot)
 def vecdot(x, y, axis=-1, dtype=None, keepdims=False):
     x, y = (np.moveaxis(as_array(a), axis, -1) for a in (x, y))
-    answer = np.sum(x * y, -1, dtype, keepdims=keepdims)
+    answer = np.sum(conjugate(x) * y, -1, dtype, keepdims=keepdims)
     return np.moveaxis(answer, -1, axis) if keepdims else answer
 
 

@@ -14,7 +14,7 @@ constants.update(
         *(np.any, np.all, np.array_equal, np.array_equiv, np.iscomplexobj, np.isrealobj),
         *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like),
         *(np.digitize, np.isin, np.lexsort, np.argpartition, np.nanargmax, np.nanargmin),
-        *(np.isreal, np.iscomplex, np.imag, np.angle, np.isnat, np.gcd, np.lcm, np.bitwise_count),
+        *(np.isreal, np.iscomplex, np.isnat, np.gcd, np.lcm, np.bitwise_count),
         *(np.can_cast, np.common_type, np.min_scalar_type, np.diag_indices_from, np.tril_indices_from),
         *(np.triu_indices_from, np.einsum_path, np.unravel_index, np.ravel_multi_index, np.packbits, np.unpackbits),
         *(np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory),
@@ -48,8 +48,6 @@ for reason, names in {
     for name in names.split():
         if hasattr(np, name):
             refusals[getattr(np, name)] = reason
-
-refusals[np.linalg.eig] = refusals[np.linalg.eigvals] = COMPLEX + " (np.linalg.eigh takes symmetric matrices)"
 
 SLICES = "reduces slices, for which there is no rule: reduce each with ufunc.reduce(t[start:stop]), and np.stack them"
 

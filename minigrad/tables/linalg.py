@@ -33,7 +33,7 @@ from minigrad.engine import (  # isort: skip
 )  # fmt: skip
 from minigrad.tables.composites import composite
 from minigrad.tables.primitive import primitive
-from minigrad.tables.rules import axes_of, flipped, root
+from minigrad.tables.rules import adjoint, axes_of, conjugate, flipped, root
 
 # ----------------------------------------------------------------------------------------------------- products
 
@@ -134,7 +134,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 
 
 # fmt: off
-composites[np.vdot]                    = lambda a, b: np.matmul(np.ravel(a), np.ravel(b))
+composites[np.vdot]                    = lambda a, b: np.matmul(conjugate(np.ravel(a)), np.ravel(b))
 composites[np.outer]                   = lambda a, b, out=None: np.ravel(a)[:, None] * np.ravel(b)
 composites[np.linalg.cross]            = lambda a, b, axis=-1: np.cross(a, b, axis=axis)
 composites[np.linalg.matmul]           = lambda a, b: np.matmul(a, b)
@@ -179,8 +179,9 @@ def minors(x):
 
 
 def pinv_rule(g, ans, x, rcond=None):
-    left, right = flipped(g) @ ans @ flipped(ans), flipped(ans) @ ans @ flipped(g)
-    answer = left - (x @ ans) @ left + right - right @ (ans @ x) - flipped(ans) @ g @ flipped(ans)
+    turned, up = flipped(g), adjoint(ans)  # the adjoint of conjugate(g), and of the answer
+    left, right = turned @ ans @ up, up @ ans @ turned
+    answer = conjugate(left - (x @ ans) @ left + right - right @ (ans @ x) - up @ conjugate(g) @ up)
     return answer if rcond is None or np.all(np.less(rcond, rounding(x))) else answer + beside(g, x, rcond=rcond)
 
 
@@ -215,22 +216,23 @@ def beside(g, x, *, rcond):
     u, s, vh = np.linalg.svd(x, full_matrices=False)
     square, ratio = parted(s, rcond)
     mixing = ratio / ((1 - ratio) * (1 + ratio)) / square
-    inner = flipped(vh @ g @ u)
-    return u @ (mixing * (ratio * inner + flipped(inner))) @ vh
+    inner = adjoint(vh @ conjugate(g) @ u)
+    return conjugate(u @ (mixing * (ratio * inner + adjoint(inner))) @ vh)
 
 
 def mirrored(x, lower=True):
-    """The symmetric matrix that agrees with `x` in one triangle, which is all that is read of x."""
+    """The symmetric, or Hermitian, matrix that agrees with `x` in one triangle, which is all that is read of x."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise LinAlgError(f"a symmetric matrix, or a stack of them, is square; this array has shape {x.shape}")
     triangle = np.tri(x.shape[-1], dtype=bool)
-    return np.where(triangle if lower else triangle.T, x, flipped(x))
+    x = np.where(triangle if lower else triangle.T, x, adjoint(x))
+    return x if x.dtype.kind != "c" else x - 1j * on_diagonal(np.imag(np.linalg.diagonal(x)))
 
 
 def cholesky_rule(g, ans):
-    up = flipped(ans)
-    inner = (up @ g) * (np.tri(ans.shape[-1], dtype=ans.dtype) - np.eye(ans.shape[-1], dtype=ans.dtype) / 2)
-    return np.linalg.solve(up, flipped(np.linalg.solve(up, flipped(inner))))
+    up = adjoint(ans)
+    inner = (up @ conjugate(g)) * (np.tri(ans.shape[-1], dtype=ans.dtype) - np.eye(ans.shape[-1], dtype=ans.dtype) / 2)
+    return conjugate(np.linalg.solve(up, adjoint(np.linalg.solve(up, adjoint(inner)))))
 
 
 def least_squares(a, b, rcond):
@@ -262,7 +264,7 @@ def solve(a, b):
 @composite(np.linalg.cholesky)
 def cholesky(a, upper=False):
     lower = call(np.linalg.cholesky, (mirrored(a, not upper),))
-    return flipped(lower) if upper else lower
+    return adjoint(lower) if upper else lower
 
 
 @composite(np.linalg.lstsq)
@@ -279,7 +281,7 @@ def lstsq(a, b, rcond=None):
         text = "np.linalg.lstsq returns as many residuals as the rank of its matrix allows, which is not known yet"
         raise type(error)(f"{users_line()}, {text}: write np.linalg.pinv(a) @ b for the solution alone.") from error
     errors = np.reshape(b - a @ x, (m, b.size // m)) if full and n < m else np.zeros((m, 0), x.dtype)
-    return x, np.sum(np.square(errors), 0), rank, np.linalg.svdvals(a)
+    return x, np.sum(squared(errors), 0), rank, np.linalg.svdvals(a)
 
 
 @composite(np.linalg.tensorinv)
@@ -370,9 +372,19 @@ def quotient(x, y, matters):
 
 def turns(g, v, gaps):
     """How much the vectors `v` turn towards each other, when they receive the gradient `g` and their values `gaps`."""
-    turn = flipped(v) @ g
+    turn = adjoint(v) @ g
     pairs = (asked(g) | flipped(asked(g))) & ~np.eye(v.shape[-1], dtype=bool)
-    return quotient(turn - flipped(turn), gaps, pairs)
+    return quotient(turn - adjoint(turn), gaps, pairs)
+
+
+def phases(*turns):
+    """The sums of the imaginary parts on the diagonals, which are 0 where the phases of vectors do not matter.
+
+    They are free, so what depends on them has no derivative: then the answer is nan.
+    """
+    found: Any = sum(np.imag(np.linalg.diagonal(turn)) for turn in turns)
+    sizes: Any = sum(np.sum(np.abs(turn), axis=(-2, -1)) for turn in turns)
+    return np.where(np.abs(found) > 1e3 * np.finfo(found.dtype).eps * sizes[..., None], np.nan, 0)
 
 
 def on_diagonal(x):
@@ -381,42 +393,77 @@ def on_diagonal(x):
 
 def qr_rule(g, ans, x):
     (gq, gr), (q, r) = g, ans
-    inner = gq + q @ mirrored(r @ flipped(gr) - flipped(gq) @ q)
-    return flipped(np.linalg.solve(r, flipped(inner)))
+    gq, gr = conjugate(gq), conjugate(gr)
+    inner = gq + q @ mirrored(r @ adjoint(gr) - adjoint(gq) @ q)
+    return conjugate(adjoint(np.linalg.solve(r, adjoint(inner))))
 
 
 def eigh_rule(g, ans, x):
     (gw, gv), (w, v) = g, ans
-    return v @ (on_diagonal(gw) + turns(gv, v, w[..., None, :] - w[..., None]) / 2) @ flipped(v)
+    gv = conjugate(gv)
+    if x.dtype.kind == "c":
+        gw, w = np.real(gw) + phases(adjoint(v) @ gv), np.real(w)
+    return conjugate(v @ (on_diagonal(gw) + turns(gv, v, w[..., None, :] - w[..., None]) / 2) @ adjoint(v))
 
 
 def svd_rule(g, ans, x):
     (gu, gs, gvh), (u, s, vh) = g, ans
-    gv, v, across, down = flipped(gvh), flipped(vh), s[..., None, :], s[..., None]
+    gu, gv, v = conjugate(gu), flipped(gvh), adjoint(vh)
+    if x.dtype.kind == "c":
+        gs, s = np.real(gs) + phases(adjoint(u) @ gu, adjoint(v) @ gv), np.real(s)
+    across, down = s[..., None, :], s[..., None]
     gaps, total = across - down, across + down  # no products of these: they could overflow, or be 0
     ratio = across / np.where(total == 0, 1, total)
-    turned = turns(gu, u, gaps) * ratio + turns(gv, v, gaps) * flipped(ratio)
-    answer = u @ (on_diagonal(gs) + turned) @ vh
+    middle = on_diagonal(gs) + turns(gu, u, gaps) * ratio + turns(gv, v, gaps) * flipped(ratio)
+    if x.dtype.kind == "c":  # both vectors of a pair turn by the same phase
+        middle = middle + 1j * on_diagonal(np.imag(np.linalg.diagonal(adjoint(u) @ gu)) / np.where(s == 0, 1, s))
+    answer = u @ middle @ vh
     m, n = x.shape[-2:]
     if m > n:
-        answer = answer + quotient(gu - u @ (flipped(u) @ gu), across, asked(gu)) @ vh
+        answer = answer + quotient(gu - u @ (adjoint(u) @ gu), across, asked(gu)) @ vh
     if n > m:
-        answer = answer + u @ flipped(quotient(gv - v @ (flipped(v) @ gv), across, asked(gv)))
-    return answer
+        answer = answer + u @ adjoint(quotient(gv - v @ (adjoint(v) @ gv), across, asked(gv)))
+    return conjugate(answer)
+
+
+def slogdet_rule(g, ans, x):
+    (gsign, glog), (sign, _) = g, ans
+    if x.dtype.kind == "c":  # the sign turns as the imaginary part of the logarithm does
+        glog = np.real(glog) - 1j * np.real(1j * gsign * sign)
+    return glog[..., None, None] * flipped(inv_or_inf(x))
+
+
+def eig_rule(g, ans, x):
+    """Vectors have the length 1; see `phases`."""
+    (gw, gv), (w, v) = g, ans
+    turn = flipped(v) @ gv
+    gaps = w[..., None, :] - w[..., None]
+    lengths = flipped(v) @ np.conjugate(v) * np.real(np.linalg.diagonal(turn))[..., None, :]
+    inner = on_diagonal(gw + phases(turn)) + quotient(turn - lengths, gaps, ~np.eye(w.shape[-1], dtype=bool))
+    return np.linalg.solve(flipped(v), inner @ flipped(v))
 
 
 # fmt: off
-signed    = several(np.linalg.slogdet, lambda m, n: [(), ()], \
-                                       lambda g, ans, x: g[1][..., None, None] * flipped(inv_or_inf(x)))
+signed    = several(np.linalg.slogdet, lambda m, n: [(), ()], slogdet_rule)
+general   = several(np.linalg.eig,     lambda m, n: [(n,), (n, n)], eig_rule)
 upright   = several(np.linalg.qr,      lambda m, n: [(m, n), (n, n)], qr_rule)
 symmetric = several(np.linalg.eigh,    lambda m, n: [(n,), (n, n)], eigh_rule)
 thin      = several(np.linalg.svd,     lambda m, n: [(m, min(m, n)), (min(m, n),), (min(m, n), n)], svd_rule)
 
-composites[np.linalg.slogdet]  = lambda a: signed(a)
-composites[np.linalg.eigh]     = lambda a, UPLO="L": symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO)
+composites[np.linalg.slogdet]  = lambda a: real_ones(signed(a), "logabsdet")
+composites[np.linalg.eigh]     = lambda a, UPLO="L": \
+                                 real_ones(symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO), "eigenvalues")
 composites[np.linalg.eigvalsh] = lambda a, UPLO="L": np.linalg.eigh(a, UPLO).eigenvalues
-composites[np.linalg.svdvals]  = lambda a: thin(a, full_matrices=False).S
+composites[np.linalg.eig]      = lambda a: general(a.astype(np.result_type(a.dtype, np.complex64)))  # always complex
+composites[np.linalg.eigvals]  = lambda a: np.linalg.eig(a).eigenvalues
+composites[np.linalg.svdvals]  = lambda a: np.linalg.svd(a, full_matrices=False).S
 # fmt: on
+
+
+def real_ones(answer, name):
+    """The answers of a function of several, of which one is real; see `packed`."""
+    part = getattr(answer, name)
+    return answer._replace(**{name: np.real(part)}) if part.dtype.kind == "c" else answer
 
 
 @composite(np.linalg.qr)
@@ -430,7 +477,7 @@ def qr(a, mode="reduced"):
         )
     q, r = answer = upright(a[..., :m] if n > m else a)
     if n > m:
-        answer = answer._replace(R=np.concatenate([r, flipped(q) @ a[..., m:]], -1))
+        answer = answer._replace(R=np.concatenate([r, adjoint(q) @ a[..., m:]], -1))
     return answer.R if mode == "r" else answer
 
 
@@ -441,7 +488,7 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
             f"np.linalg.svd of a Tensor of shape {a.shape}: say full_matrices=False. The vectors that complete a basis "
             "are free to turn, so they have no derivative."
         )
-    answer = thin(mirrored(a) if hermitian else a, full_matrices=False, hermitian=hermitian)
+    answer = real_ones(thin(mirrored(a) if hermitian else a, full_matrices=False, hermitian=hermitian), "S")
     return answer if compute_uv else answer.S
 
 
@@ -454,7 +501,7 @@ def length(x, p, axis, keepdims):
     if isinstance(p, str):
         raise ValueError(f"{p!r} is a norm of matrices, and here is a vector: p is a number, or inf or -inf")
     if p is None or p == 2:
-        return root(np.sum(np.square(x), **k), p=2)
+        return root(np.sum(squared(x), **k), p=2)
     size = np.abs(x)
     if p in (np.inf, -np.inf):
         return np.max(size, initial=0, **k) if p > 0 else np.min(size, **k)
@@ -464,9 +511,13 @@ def length(x, p, axis, keepdims):
     return root(np.sum(size**p, **k), p=p)
 
 
+def squared(x):
+    return np.square(x) if x.dtype.kind != "c" else np.square(np.real(x)) + np.square(np.imag(x))
+
+
 def _floating(x):
     x = as_array(x)
-    return x if x.dtype.kind == "f" else x.astype(float)
+    return x if x.dtype.kind in "fc" else x.astype(float)
 
 
 @composite(np.linalg.norm)

@@ -141,8 +141,6 @@ composites[np.fliplr]           = lambda x: np.flip(x, 1)
 composites[np.flipud]           = lambda x: np.flip(x, 0)
 composites[np.matrix_transpose] = lambda x, /: np.swapaxes(x, -1, -2)
 composites[np.astype]           = lambda x, dtype, /, *, copy=True, device=None: x.astype(dtype)
-composites[np.real]             = lambda x: np.copy(x)
-composites[np.real_if_close]    = lambda x, tol=100: np.copy(x)
 composites[np.broadcast_arrays] = lambda *arrays, subok=False: \
                                   tuple(np.broadcast_to(x, np.broadcast_shapes(*map(np.shape, arrays))) for x in arrays)
 composites[np.full_like]        = lambda x, fill_value, dtype=None, order="K", subok=True, shape=None: \

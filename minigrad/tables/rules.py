@@ -38,7 +38,7 @@ LN2, LN10 = math.log(2), math.log(10)
 
 vjps[np.positive]   = lambda g, ans, x: g,
 vjps[np.negative]   = lambda g, ans, x: -g,
-vjps[np.absolute]   = lambda g, ans, x: g * np.sign(x),
+vjps[np.absolute]   = lambda g, ans, x: g * heading(x, ans),
 vjps[np.fabs]       = lambda g, ans, x: g * np.sign(x),
 vjps[np.square]     = lambda g, ans, x: g * (x + x),
 vjps[np.sqrt]       = lambda g, ans, x: g / (ans + ans),
@@ -62,8 +62,8 @@ vjps[np.arctan]     = lambda g, ans, x: g * arctan_slope(x),
 vjps[np.sinh]       = lambda g, ans, x: g * np.cosh(x),
 vjps[np.cosh]       = lambda g, ans, x: g * np.sinh(x),
 vjps[np.tanh]       = lambda g, ans, x: g * sech_squared(x),  # (1 - ans) * (1 + ans) would lose the tails
-vjps[np.arcsinh]    = lambda g, ans, x: g / np.hypot(1, x),
-vjps[np.arccosh]    = lambda g, ans, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)),
+vjps[np.arcsinh]    = lambda g, ans, x: g / (np.hypot(1, x) if x.dtype.kind != "c" else np.sqrt(x * x - -1)),
+vjps[np.arccosh]    = lambda g, ans, x: g / (np.sqrt(x - 1) * np.sqrt(x - -1)),  # x + 1 would lose the side of a cut
 vjps[np.arctanh]    = lambda g, ans, x: g / one_minus_square(x),
 vjps[np.deg2rad]    = lambda g, ans, x: g * (math.pi / 180),
 vjps[np.radians]    = lambda g, ans, x: g * (math.pi / 180),
@@ -156,6 +156,14 @@ vjps[sliding_window_view] = Selection(lambda g, ans, x, *a, **k: unwindowed(g, x
 
 # fmt: on
 # ------------------------------------------------------------------------------------- helpers of the rules
+
+
+def heading(x, length):
+    """The sign of a real number, and the mirrored direction of a complex one; 0 at 0."""
+    if x.dtype.kind != "c":
+        return np.sign(x)
+    real, imag = np.real(x), np.imag(x)
+    return cosine(real, imag, length) - 1j * cosine(imag, real, length)
 
 
 def slope(x, y):
@@ -349,6 +357,16 @@ def flipped(x):
     return x.T if x.ndim == 2 else np.swapaxes(x, -1, -2)
 
 
+def conjugate(x):
+    """The complex conjugate, for which real numbers need no call."""
+    return np.conjugate(x) if x.dtype.kind == "c" else x
+
+
+def adjoint(x):
+    """The matrix, or stack of matrices, transposed, and conjugate."""
+    return flipped(conjugate(x))
+
+
 # ------------------------------------------------------------- primitives that NumPy has under no name of its own
 
 
@@ -426,6 +444,9 @@ def spelled(*rules):
 @spelled(lambda g, ans, x: -2 * g * ans * np.tanh(x))
 def sech_squared(x):
     """The slope of tanh. Its own rule never meets the difference of numbers that are nearly equal, or overflows."""
+    if x.dtype.kind == "c":
+        z = np.exp(-2 * np.copysign(1, np.real(x)) * x)
+        return 4 * z / np.square(1 + z)
     c = np.cosh(x)
     return 1 / (c * c)
 
@@ -450,7 +471,7 @@ def arctan_slope(x):
 @spelled(lambda g, ans, x: -2 * g * x)
 def one_minus_square(x):
     """(1 - x) * (1 + x), which keeps its digits near 1, with a derivative that keeps them near 0."""
-    return (1 - x) * (1 + x)
+    return (1 - x) * (1 + x) if x.dtype.kind != "c" else -(x - 1) * (x - -1)  # 1 - x would lose the side of a cut
 
 
 @spelled(
@@ -491,7 +512,7 @@ def sinc_slope(x, order):
     >>> sinc_slope(np.array([0.0, 1.0]), order=1)
     array([ 0., -1.])
     """
-    angle = math.pi * np.asarray(x, float)
+    angle = math.pi * np.asarray(x, np.result_type(x, float))
     near = np.abs(angle) < order + 2
     small, large = np.where(near, angle, 0), np.where(near, 1, angle)
     series, recursion = 0.0, np.sin(large) / large

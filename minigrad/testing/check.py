@@ -34,7 +34,8 @@ def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0,
     The answer may have any shape. The gradients must also have the shape and dtype of their arguments and memory of
     their own, and nothing may write to the arguments. Raises AssertionError that names the argument, the index and both
     numbers, or says that `f` has a kink or no derivative there. It ends with the smallest input found that fails in the
-    same way, if it is to `shrink`.
+    same way, if it is to `shrink`. Complex numbers are compared as pairs: along a first axis of length 2 are their real
+    and imaginary parts.
 
     Small Jacobians are compared number by number, large ones in random directions. The differences are taken in double
     precision, whatever the dtype of the arguments. `seed` chooses the directions, and the weights of the answers.
@@ -56,6 +57,8 @@ def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0,
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"check_grads takes a list of arguments, check_grads(f, [x]), and not {type(args).__name__}")
     args = list(map(plain, args))
+    are_complex = list(map(np.iscomplexobj, args))
+    f, args = in_pairs(f, are_complex), [_pair(a) if c else a for a, c in zip(args, are_complex, strict=True)]
     failure = _failure(f, args, order, seed)
     if failure is None:
         return
@@ -63,11 +66,30 @@ def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0,
     if shrink:
         smaller, its_failure = _smallest(lambda candidate: _failure(f, candidate, failure.order, seed), args, failure)
         if its_failure is not failure:
+            smaller = [_number(a) if c else a for a, c in zip(smaller, are_complex, strict=True)]
             message += (
                 "\nThe smallest input found that fails like this:"
                 f"\n    check_grads(f, [{', '.join(map(source, smaller))}])\n    {its_failure.message}"
             )
     raise AssertionError(message)
+
+
+def _pair(z: Any) -> Array:
+    return np.stack([np.real(z), np.imag(z)])
+
+
+def _number(pair: Any) -> Any:
+    return pair[0] + 1j * pair[1]
+
+
+def in_pairs(f: Function, are_complex: Sequence[bool]) -> Function:
+    """The same function of real numbers alone, where some of the arguments of `f` are complex."""
+
+    def of_reals(*args: Any) -> Any:
+        answer = f(*(_number(a) if c else a for a, c in zip(args, are_complex, strict=True)))
+        return _pair(answer) if np.iscomplexobj(answer) else answer
+
+    return of_reals
 
 
 class _Failure(NamedTuple):
@@ -107,7 +129,7 @@ def plain(x: Any) -> Any:
 
 
 def is_floating(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    return isinstance(x, np.ndarray) and x.dtype.kind in "fc"
 
 
 def read_only(value: Any) -> Array:

@@ -409,7 +409,6 @@ WRONG_RULES: dict[str, tuple[Any, type[Exception], str]] = {
     "rows": (lambda g, ans, x: np.ones((5, 3)) * g, ValueError, r"rule 0 of wrong returned .*\(5, 3\).*\(3,\)"),
     "another length": (lambda g, ans, x: np.ones(4), ValueError, r"rule 0 of wrong returned .*\(4,\).*\(3,\)"),
     "a column": (lambda g, ans, x: g[:, None], ValueError, r"rule 0 of wrong returned .*\(3, 1\).*\(3,\)"),
-    "complex numbers": (lambda g, ans, x: g * 1j, TypeError, "rule 0 of wrong returned complex"),
     "a text": (lambda g, ans, x: "a", TypeError, "rule 0 of wrong returned <U1"),
     "dates": (lambda g, ans, x: np.zeros(3, "M8[s]"), TypeError, "rule 0 of wrong returned datetime64"),
     "records": (lambda g, ans, x: np.zeros(3, [("a", float)]), TypeError, "rule 0 of wrong returned"),
@@ -475,7 +474,7 @@ def test_a_joint_rule_that_returns_no_tuple_of_gradients(scratch_primitive: Any,
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_a_primitive_that_returns_no_numbers(scratch_primitive: Any, answer: Any, requires_grad: bool) -> None:
     f = scratch_primitive(lambda g, ans, x: g)(lambda x: answer)
-    with pytest.raises(TypeError, match=r"a Tensor holds numbers|gradients are of real numbers"):
+    with pytest.raises(TypeError, match=r"a Tensor holds numbers|gradients are of numbers"):
         f(mg.Tensor(1.0, requires_grad))
 
 
