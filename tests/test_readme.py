@@ -29,3 +29,12 @@ def test_links_lead_to_files() -> None:
 
 def test_it_is_short() -> None:
     assert len(README.splitlines()) < 150
+
+
+def test_the_list_of_faults_names_tests_that_are_there() -> None:
+    folder = ROOT / "tests"
+    sources = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
+    known = {name for source in sources.values() for name in re.findall(r"def (test_\w+)", source)}
+    named = set(re.findall(r"\btest_\w+", (folder / "faults.md").read_text(encoding="utf-8")))
+    assert len(named) > 100
+    assert named - known - {path.stem for path in sources} == set()

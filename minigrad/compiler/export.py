@@ -54,7 +54,7 @@ NAN = "a gradient is nan; if a branch is why that was not chosen, minigrad would
 
 def save(path: str | os.PathLike[str], program: Any) -> None:
     """Write a `Program` as the module at `path`, a file name that ends in .py, and its weights."""
-    path, count = Path(path), len(program.positions)
+    path, count = Path(path).resolve(), len(program.positions)
     if path.suffix != ".py":
         raise ValueError(f"a program is saved as a Python module, such as net.py, and not as {path.name}")
     check(program)

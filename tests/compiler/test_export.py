@@ -238,3 +238,17 @@ def test_names_of_the_module_are_not_taken_by_functions_of_the_program(tmp_path:
     module = runpy.run_path(str(tmp_path / "net.py"))
     assert module["step"](x.data) == f(x).item()
     np.testing.assert_array_equal(next(iter(module["weights"].values())), p.data)
+
+
+def test_a_link_is_followed_by_both_files(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "net.py", tmp_path / "there" / "target.py"
+    try:
+        link.symlink_to(target)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    compiled = mg.compile(lambda x: np.tanh(x) * np.arange(100.0))
+    compiled(np.ones(100))
+    compiled.save(link)
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["net.py", "target.npz", "target.py", "there"]
