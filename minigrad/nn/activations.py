@@ -42,7 +42,11 @@ def relu(x: Any) -> Any:
 
 @composition
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    """`x` where it is positive, else `negative_slope * x` (Maas et al., 2013)."""
+    """`x` where it is positive, else `negative_slope * x` (Maas et al., 2013).
+
+    >>> leaky_relu(np.array([-1.0, 2.0]))
+    array([-0.01,  2.  ])
+    """
     return np.where(x > 0, x, negative_slope * x)
 
 
@@ -62,6 +66,9 @@ def gelu(x: Any) -> Any:
 
     Hendrycks and Gimpel, 2016 (arXiv:1606.08415); within 5e-4 of x times the normal distribution function. Below -20 it
     is 0 and above 20 it is `x`, to any precision, so only numbers between these are cubed, and none overflows.
+
+    >>> gelu(np.array([-1000.0, 0.0, 1.0])).round(4)
+    array([-0.    ,  0.    ,  0.8412])
     """
     above = np.maximum(x, -20.0)
     u = np.minimum(above, 20.0)
@@ -83,7 +90,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 @composition
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """The logarithm of softmax along `axis`, accurate also where softmax underflows.
+    """The logarithm of the softmax of `x` along `axis`, accurate also where softmax underflows.
 
     >>> log_softmax(np.array([0.0, 1000.0]))
     array([-1000.,     0.])

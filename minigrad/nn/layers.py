@@ -17,7 +17,8 @@ class Linear(Module):
     """The affine map x @ weight.T + bias, from (..., in_features) to (..., out_features).
 
     `weight` has shape (out_features, in_features) and `bias` (out_features,), as in PyTorch, and they are drawn as
-    there: uniform within 1 / sqrt(in_features), by `rng`, a generator or a seed.
+    there: uniform within 1 / sqrt(in_features), by `rng`, a generator or a seed, in `dtype`. Raises ValueError for an
+    input of another width.
 
     >>> layer = Linear(2, 3, rng=0)
     >>> layer(np.ones((5, 2), np.float32)).shape
@@ -36,14 +37,14 @@ class Linear(Module):
         self.weight = Tensor(init.uniform((out_features, in_features), -bound, bound, rng=rng, dtype=dtype), True)
         self.bias = Tensor(init.uniform((out_features,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         x = as_array(x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
                 "images first, and give a single sample as x[None]."
             )
-        product = np.inner(x, self.weight)  # x @ weight.T in one call
+        product: Tensor = np.inner(x, self.weight)  # x @ weight.T in one call
         return product if self.bias is None else product + self.bias
 
     def __repr__(self) -> str:
@@ -86,7 +87,11 @@ class Sequential(Module, list[Callable[..., Any]]):
 
 
 class Flatten(Module):
-    """All axes but the first made one: from (n, ...) to (n, features)."""
+    """All axes but the first made one: from (n, ...) to (n, features).
+
+    >>> Flatten()(np.ones((5, 28, 28))).shape
+    (5, 784)
+    """
 
     def forward(self, x: Any) -> Any:
         x = as_array(x)
@@ -97,6 +102,9 @@ class Dropout(Module):
     """In training, zeros with probability `p` and the rest divided by 1 - p; in evaluation, the input itself.
 
     Srivastava et al., JMLR 2014. `rng` draws anew at each call.
+
+    >>> Dropout(0.5, rng=0)(np.ones(6))
+    array([2., 2., 2., 0., 0., 0.])
     """
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:

@@ -30,7 +30,11 @@ def mse_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
 
 @composition
 def l1_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any:
-    """The absolute error, |prediction - target|."""
+    """The absolute error, |prediction - target|.
+
+    >>> l1_loss(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
+    np.float64(1.5)
+    """
     prediction, target = _equal_shapes("l1_loss", prediction, target)
     return _reduced(np.absolute(prediction - target), reduction)
 

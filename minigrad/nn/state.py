@@ -89,7 +89,11 @@ def named_state(obj: Any) -> dict[str, Any]:
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
-    """The leaf tensors in `obj` that require a gradient, with names like `layers.0.weight`; a shared one once."""
+    """The leaf tensors in `obj` that require a gradient, with names like `layers.0.weight`; a shared one once.
+
+    >>> named_parameters({"layers": [Tensor(2.0, requires_grad=True)]})
+    [('layers.0', Tensor(2., requires_grad=True))]
+    """
     return [(name, item) for name, item in named_state(obj).items() if _is_parameter(item)]
 
 

@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeAlias
 from minigrad.optim.checks import at_least_one, at_least_zero, fraction
 
 Schedule: TypeAlias = Callable[[int], float]
+"""A function from the number of steps done to the learning rate of the next one."""
 P = ParamSpec("P")
 
 
@@ -55,7 +56,11 @@ def step_schedule(lr: float, every: int, gamma: float = 0.1) -> Schedule:
 
 @shown
 def exponential_schedule(lr: float, gamma: float) -> Schedule:
-    """`lr`, multiplied by `gamma` after every step."""
+    """`lr`, multiplied by `gamma` after every step.
+
+    >>> [exponential_schedule(1.0, gamma=0.5)(step) for step in range(4)]
+    [1.0, 0.5, 0.25, 0.125]
+    """
     at_least_zero(lr=lr, gamma=gamma)
     return lambda step: lr * gamma**step
 
@@ -91,6 +96,10 @@ def one_cycle_schedule(
     """Up to `max_lr` in the share `rise` of all `steps`, then down, each along half a cosine (Smith and Topin, 2018).
 
     It starts at max_lr / start_factor and ends, at the last step, at that divided by `final_factor`.
+
+    >>> schedule = one_cycle_schedule(1.0, steps=10)
+    >>> [round(schedule(step), 5) for step in (0, 2, 9)]
+    [0.04, 1.0, 0.0]
     """
     at_least_zero(max_lr=max_lr, start_factor=start_factor, final_factor=final_factor)
     at_least_one(steps=steps)

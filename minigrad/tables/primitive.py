@@ -10,7 +10,7 @@ from minigrad.engine import Function, Node, Rules, alone, as_array, call, has_no
 
 
 def primitive(*rules: Function | None, joint: Function | None = None) -> Callable[[Function], Function]:
-    """Give an array function its derivative: one rule per argument, `rule(g, ans, *args, **kwargs)`.
+    """Give an array function its derivative by `rules`, one per argument, `rule(g, ans, *args, **kwargs)`.
 
     `g` is the gradient of the answer `ans` and has its shape; the rule returns the gradient of its argument, in the
     shape of the argument or of anything that broadcasting made of it. None stands for a derivative of zero. Written in

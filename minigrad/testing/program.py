@@ -63,6 +63,8 @@ PRODUCT = Spelling("{0} @ {1}", "np.sum({0}[..., :, None] * {1}, axis=-2)")
 class Program:
     """A function of arrays or Tensors, with arguments to call it with; printed, it is Python ready to paste.
 
+    `lines` are its calls; with `other`, each is spelled in a second way that gives the same.
+
     >>> program = Program([np.array([0.5, 2.5])], [Line(ONE_OPERAND[0], (0,)), Line(TWO_OPERANDS[2], (0, 1))])
     >>> program
     def program(a):
@@ -112,7 +114,7 @@ class Program:
 def programs(draw: st.DrawFn, arguments: int = 3, lines: int = 8, dtype: DTypeLike = np.float64) -> Program:
     """Random differentiable programs with sharing, broadcasting, reductions, products and indexing.
 
-    They have up to so many arguments and lines, moderate numbers and no kink nearby, and shrink to few lines.
+    They have up to so many arguments and lines, moderate numbers of `dtype`, no kink nearby, and shrink to few lines.
 
     >>> from hypothesis import given
     >>> from minigrad.testing import check_grads

@@ -44,7 +44,7 @@ DISTINCT = {np.max, np.min, np.ptp, np.median, np.sort, np.std}  # these have ki
 
 
 def broadcastable(n: int, max_dims: int = 3, max_side: int = 3) -> st.SearchStrategy[tuple[Shape, ...]]:
-    """`n` shapes that broadcast together, also 0-d and empty ones.
+    """`n` shapes that broadcast together, also 0-d and empty ones, of up to `max_dims` axes as long as `max_side`.
 
     >>> from hypothesis import given
     >>> @given(broadcastable(2))
@@ -61,7 +61,7 @@ def arrays_for(
     function: Callable[..., Any], shapes: Sequence[Shape] | None = None, dtype: DTypeLike = np.float64
 ) -> st.SearchStrategy[tuple[Array, ...]]:
     """Arguments for a function, one array each, from where it has derivatives: positive for `np.log`, in (-1, 1) for
-    `np.arcsin`, no divisor near zero. Without `shapes`, those of a ufunc broadcast.
+    `np.arcsin`, no divisor near zero. Without `shapes`, those of a ufunc broadcast. All are of `dtype`.
 
     >>> from hypothesis import given
     >>> @given(arrays_for(np.log))
@@ -107,7 +107,9 @@ def tensors(
     elements: st.SearchStrategy[Any] | None = None,
     requires_grad: bool = True,
 ) -> Tensor:
-    """Tensors, of any small shape if none is given, with moderate numbers if no others are asked for.
+    """Tensors, of any small shape if none is given, with moderate numbers unless `elements` are given.
+
+    They are of `dtype` and, unless told otherwise, leaves with `requires_grad`.
 
     >>> from hypothesis import given
     >>> @given(tensors(shape=(3,)))

@@ -38,6 +38,10 @@ class EarlyStopping:
 
     Smaller is better with the mode "min", and larger with "max". Of a loss and of an accuracy it is known which, and of
     other numbers it is to be said. The best weights are restored too where the epochs run out or Ctrl-C ends them.
+    `monitor` is the name of that number, as "loss" or, where `fit` is given validation data, "val_loss".
+
+    >>> EarlyStopping("loss", patience=3)
+    EarlyStopping('loss', patience=3, mode='min')
     """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 5, mode: str | None = None) -> None:
@@ -101,11 +105,15 @@ def _number(arrays: Mapping[str, Any], name: str, kind: str) -> Any:
 class Checkpoint:
     """Keep the whole training in a `.npz` file after each `every` epochs, and go on from it where the file exists.
 
-    The file holds the weights, the optimizer, the generators (of the shuffling and of layers such as Dropout), the
-    history and the other callbacks: the training ends with the very weights that it would have had without the break.
-    It is also written after the last epoch. It is replaced at once and whole, holds plain arrays only, and is read
-    without running anything in it. Wherever it stands in the list, it comes after the other callbacks: they start anew,
-    and then get back their state in the file. Another learning rate than the training began with holds from then on.
+    The file at `path` holds the weights, the optimizer, the generators (of the shuffling and of layers such as
+    Dropout), the history and the other callbacks: the training ends with the very weights that it would have had
+    without the break. It is also written after the last epoch. It is replaced at once and whole, holds plain arrays
+    only, and is read without running anything in it. Wherever it stands in the list, it comes after the other
+    callbacks: they start anew, and then get back their state in the file. Another learning rate than the training began
+    with holds from then on.
+
+    >>> Checkpoint("run.npz", every=5)
+    Checkpoint('run.npz', every=5)
     """
 
     def __init__(self, path: str | Path, every: int = 1) -> None:

@@ -14,7 +14,9 @@ from minigrad.optim.checks import at_least_zero
 from minigrad.trees import flatten, items, refilled
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
+"""A function (prediction, y) of arrays that returns one number."""
 Metrics: TypeAlias = Mapping[str, Metric] | Iterable[Metric]
+"""Metrics by name; of those in a list, the names are those of the functions."""
 
 
 def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: Any) -> None:

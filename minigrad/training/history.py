@@ -15,7 +15,11 @@ from minigrad.pictures import table
 
 
 class History(dict[str, list[float]]):
-    """What training measured: a list by name, with one number for each finished epoch."""
+    """What training measured: a list by name, with one number for each finished epoch.
+
+    >>> History({"loss": [2.0, 1.0], "val_loss": [3.0, 2.0]})["loss"][-1]
+    1.0
+    """
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Draw the curves, the losses on the left and everything else on the right, into a picture if there is a path.
@@ -72,7 +76,11 @@ class Training:
     """A training in progress, as callbacks see it: `epoch` counts finished epochs; set `stopped` to end it now.
 
     `lr` is the learning rate that the optimizer had at its start, `steps` counts the steps, from which the `schedule`
-    tells that of the next one, and `notes` are shown before the first epoch.
+    tells that of the next one, and `notes` are shown before the first epoch. `model` and `optimizer` are those that
+    `fit` was given, `rng` draws the order of the samples, and `history` has all numbers so far.
+
+    >>> def stop_when_good(training):  # a callback
+    ...     training.stopped = training.history["loss"][-1] < 0.1
     """
 
     model: Any

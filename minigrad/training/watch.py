@@ -13,7 +13,7 @@ from minigrad.training.history import Training, drawn
 
 
 class Watch:
-    """The callback of `watch`.
+    """The callback of `minigrad.training.watch`, which has its samples in `x`.
 
     `norms` holds, for "weight", "gradient" and "activation", a list by name with one number for each epoch.
     """
