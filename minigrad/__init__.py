@@ -1,4 +1,17 @@
-"""Reverse-mode autodiff for NumPy that you can read in one sitting."""
+"""Reverse-mode autodiff for NumPy that you can read in one sitting.
+
+NumPy's own functions take Tensors: `np.sum(np.exp(t) ** 2).backward()`. Besides them there are
+
+    arrays that remember     Tensor, no_grad, put, put_add, debug, draw (the graph)
+    functions of functions   grad, value_and_grad, elementwise_grad, vjp, jvp, jacobian, hessian, hvp, checkpoint
+    programs                 compile, sample
+    functions of your own    primitive, vjps (the table of derivatives), testing (check_grads, assert_rule, ...)
+    networks                 nn (layers, activations, losses), optim (optimizers, schedules), data (digits, batches)
+    training                 fit, predict, evaluate, accuracy, Checkpoint, EarlyStopping, History, training (the rest)
+
+The functions of scipy.special take Tensors, too; more of SciPy is in minigrad.scipy, in modules named as SciPy's.
+For more, say help(mg.nn), help(mg.fit) and so on. demos/howto.md answers what people ask; README.md says how it works.
+"""
 
 import sys
 from importlib import import_module
@@ -7,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from minigrad import tables as tables  # fills those of the engine
 from minigrad.debug import debug
 from minigrad.engine import Tensor, composites, latecomers, no_grad, refusals, vjps
+from minigrad.names import missing
 from minigrad.sample import sample
 from minigrad.tables.primitive import primitive
 from minigrad.tables.rules import put, put_add
@@ -37,15 +51,15 @@ def _has_scipy(function: Any) -> bool:
 latecomers.append(_has_scipy)
 
 
-def __getattr__(name: str) -> Any:
+def _found(name: str) -> Any:
     """Import what stands above the engine when it is first used, so that the engine alone costs little to import."""
     if name in ("data", "nn", "optim", "testing", "training"):
         return import_module(f"minigrad.{name}")
     if name in __all__:
         room = {"compile": "compiler", "draw": "drawing"}.get(name, "training")
         return getattr(import_module(f"minigrad.{room}"), name)
-    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+    raise missing(__name__, name)
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
+    __getattr__, __dir__ = _found, lambda: sorted(__all__)

@@ -3,12 +3,14 @@
 Arguments are arrays, or dicts, lists, tuples and dataclasses of arrays, nested as one likes; gradients come in the same
 structure. Arrays in, arrays out; given a Tensor, or called inside a function that is being differentiated, Tensors come
 out, which can be differentiated again: by the argument, and by whatever else the function made use of, such as weights.
+
+`argnums` is the position of the argument to differentiate by, or a tuple of positions.
 """
 
 import functools
 import reprlib
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,9 +25,11 @@ from minigrad.tables.rules import put
 from minigrad.trees import aligned, branches, flatten
 
 ArgNums: TypeAlias = "int | tuple[int, ...]"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
+def value_and_grad(f: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[P, tuple[Any, Any]]:
     """The function that returns `f(*args)` and its gradient with respect to the arguments at `argnums`.
 
     `f` returns one number, also as an array of one element; with `has_aux` a pair of it and anything else, which is
@@ -41,7 +45,7 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
     _checked(f, argnums)
 
     @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         result = Differentiated(f, args, kwargs, argnums, has_aux)
         if result.value.dtype.kind == "c":
             raise TypeError(
@@ -59,7 +63,7 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> 
     return wrapper
 
 
-def grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
+def grad(f: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False) -> Callable[P, Any]:
     """The function that returns the gradient of `f`, with `has_aux` a pair of it and the rest; see `value_and_grad`.
 
     >>> grad(np.sin)(0.0)
@@ -70,15 +74,15 @@ def grad(f: Function, argnums: ArgNums = 0, has_aux: bool = False) -> Function:
     both = value_and_grad(f, argnums, has_aux)
 
     @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
 
     return wrapper
 
 
-def elementwise_grad(f: Function, argnums: ArgNums = 0) -> Function:
-    """The derivative of a function that works element by element, for all elements at once.
+def elementwise_grad(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
+    """The derivative of `f`, which works element by element, for all elements at once.
 
     >>> elementwise_grad(np.sin)(np.array([0.0, np.pi])).round(12)
     array([ 1., -1.])
@@ -153,7 +157,7 @@ def hvp(f: Function, argnums: ArgNums = 0, *more: Any) -> Function:
     return wrapper
 
 
-def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
+def jacobian(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
     """The function that returns all derivatives of `f`, in the shape of its answer followed by that of the argument.
 
     Where the answer is complex, so are they: of a real argument, those of both parts; a complex argument has one only
@@ -167,7 +171,7 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
     _checked(f, argnums)
 
     @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
         result = Differentiated(f, args, kwargs, argnums)
         shape, dtype = result.value.shape, result.value.dtype
         rows = [result.derivatives(put(np.zeros(shape, dtype), index, 1)) for index in np.ndindex(shape)]
@@ -178,7 +182,7 @@ def jacobian(f: Function, argnums: ArgNums = 0) -> Function:
     return wrapper
 
 
-def hessian(f: Function, argnums: int = 0) -> Function:
+def hessian(f: Callable[P, Any], argnums: int = 0) -> Callable[P, Any]:
     """The function that returns all second derivatives of `f` with respect to one argument, which is an array.
 
     >>> hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
@@ -188,7 +192,7 @@ def hessian(f: Function, argnums: int = 0) -> Function:
     by_f = jacobian(grad(f, argnums), argnums)
 
     @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
         if branches(_at(argnums, args)) is not None:
             raise TypeError(
                 "hessian takes derivatives by one array: join all in one, or use hvp, which takes structures"
@@ -201,7 +205,7 @@ def hessian(f: Function, argnums: int = 0) -> Function:
 # -------------------------------------------------------------------------------------------------- checkpoint
 
 
-def checkpoint(f: Function) -> Function:
+def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
     """`f`, remembering only its arguments: what lies between is computed again when it is differentiated.
 
     Time is traded for memory (Chen et al., 2016, arXiv:1604.06174). `f` returns an array, or a structure of arrays.
@@ -214,8 +218,8 @@ def checkpoint(f: Function) -> Function:
     _checked(f)
 
     @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return call_other(checkpointed, (f, *args), kwargs)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        return call_other(checkpointed, (f, *args), kwargs)  # type: ignore[no-any-return]
 
     return wrapper
 

@@ -20,7 +20,7 @@ EXTRAS = ["matplotlib", "tqdm", "pygraphviz", "scipy", "hypothesis", "pytest", "
 STAIRS = [
     ["engine"],
     ["tables"],
-    ["trees", "files", "pictures"],
+    ["trees", "files", "names", "pictures"],
     ["sample", "transforms", "debug"],
     ["nn", "optim", "data", "testing"],
     ["compiler"],
@@ -31,7 +31,7 @@ STAIRS = [
 # These know less than they might.
 KNOWN_TO = {
     "compiler": ["engine", "tables", "trees", "files", "sample", "transforms"],
-    "testing": ["engine", "tables", "transforms"],
+    "testing": ["engine", "tables", "names", "transforms"],
 }
 
 # These know more: (room, what it imports, why it may).

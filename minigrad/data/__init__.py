@@ -1,6 +1,12 @@
 """Data for training: NumPy arrays from files of digits, as labels, batches and splits."""
 
+from typing import TYPE_CHECKING
+
 from minigrad.data.batches import batches, one_hot, train_test_split
 from minigrad.data.mnist import MAX_BYTES, MAX_DIGITS, DataFileError, Digits, load_mnist
+from minigrad.names import door
 
 __all__ = ["MAX_BYTES", "MAX_DIGITS", "DataFileError", "Digits", "batches", "load_mnist", "one_hot", "train_test_split"]
+
+if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
+    __getattr__, __dir__ = door(__name__)

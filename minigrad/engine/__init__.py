@@ -13,7 +13,7 @@ from minigrad.engine.switch import (
     Mode, Setting, Switch, alone, any_mode, by_hand, differentiating, ever_switched, is_inside, is_recording, mode,
     no_grad, on, outside, quiet_context, quietly, recording, setting, through, warnings_now,
 )
-from minigrad.engine.messages import as_array, changed, explained, freed, name_of, refuse, users_line
+from minigrad.engine.messages import as_array, changed, elsewhere, explained, freed, name_of, refuse, users_line
 from minigrad.engine.call import answered, apply, call, call_other, numbers_of, unrecorded
 from minigrad.engine.backward import Call, history, unbroadcast, walk
 from minigrad.engine.branches import Masks, backpropagate, may_choose, walk_twice

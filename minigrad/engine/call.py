@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad.engine.messages import as_array, explained, name_of, said
+from minigrad.engine.messages import as_array, explained, known_here, name_of, said
 from minigrad.engine.switch import any_mode, ever_switched, is_recording, mode
 
 from minigrad.engine.node import (  # isort: skip
@@ -92,7 +92,7 @@ def call_other(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> An
 def apply(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Any:
     """Find a function in the tables and run it as NumPy's users call it, on arguments with Tensors among them."""
     if kwargs:
-        args, kwargs = _checked(function, args, kwargs)
+        args, kwargs = _checked(function, args, known_here(function, kwargs))
     if function in composites:
         return call_other(function, args, kwargs)
     if function in vjps:

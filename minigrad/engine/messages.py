@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine.node import Args, Function, Node
+from minigrad.engine.node import Args, Function, Kwargs, Node
 
 OURS = tuple(f"{path}{os.sep}" for path in (Path(__file__).parents[1], Path(np.__file__).parent))
 KINDS = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, ValueError, TypeError)
 
+elsewhere: dict[str, str] = {}  # keywords that NumPy's functions have in other libraries, and what to write for them
 TEXTS = {
+    "elsewhere": "{name} has no {came}=: write {instead}.",
     "matmul": "The last axis of the first must be as long as the second-last, or only, one of the second: try .T of "
     "one.",
     "broadcast": "Axes are aligned from the last and must be equal or 1: insert one with x[:, None] or reshape.",
@@ -79,6 +81,13 @@ def explained(error: Exception, function: Function, args: Args) -> Exception:
     key = "matmul" if function is np.matmul else "broadcast" if "broadcast" in str(error) else ""
     kind = next(kind for kind in KINDS if isinstance(error, kind))
     return kind(f"{name_of(function)}({', '.join(given)}): {error}.{key and ' ' + TEXTS[key]}")
+
+
+def known_here(function: Function, kwargs: Kwargs) -> Kwargs:
+    """The keywords of a call, unless one is what other libraries have for one of NumPy's: then a TypeError."""
+    if (came := next(iter(elsewhere.keys() & kwargs), None)) and name_of(function).startswith("np."):
+        raise TypeError(said("elsewhere", function, came=came, instead=elsewhere[came]))
+    return kwargs
 
 
 def refuse(kind: type) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter, getitem
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -80,8 +80,12 @@ def rebind(leaf: Tensor, array: Array) -> None:
     leaf._array = array
 
 
-def _method(function: Any) -> Callable[..., Any]:
+def _method(function: Any) -> Callable[..., Tensor]:
     return functools.wraps(function)(lambda self, *args, **kwargs: apply(function, (self, *args), kwargs))
+
+
+_Operator: TypeAlias = "Callable[[Tensor, Any], Tensor]"
+_constant: Callable[[Any], Function] = _method  # of functions that give plain arrays
 
 
 def _looking(name: str) -> Callable[..., Any]:
@@ -102,7 +106,7 @@ def _operand(other: Any) -> Any:
     return NotImplemented if _is_foreign(type(other)) else other
 
 
-def _operators(function: Function) -> tuple[Function, Function]:
+def _operators(function: Function) -> tuple[_Operator, _Operator]:
     def operator(self: Tensor, other: Any) -> Any:
         if type(other) not in _PLAIN and (other := _operand(other)) is NotImplemented:
             return NotImplemented
@@ -116,7 +120,7 @@ def _operators(function: Function) -> tuple[Function, Function]:
     return operator, reflected
 
 
-def _in_place(operator: Function) -> Function:
+def _in_place(operator: _Operator) -> _Operator:
     """`p -= g` moves a parameter while nothing is recorded, and everywhere else binds its name to a new tensor."""
 
     def in_place(self: Tensor, other: Any) -> Any:
@@ -301,7 +305,7 @@ class Tensor(Node):
     __matmul__, __rmatmul__ = _operators(np.matmul)
     _power, __rpow__ = _operators(np.power)
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: Any) -> Tensor:
         if type(other) in (int, float) and other in _POWERS and self._array.dtype.kind == "f":
             return call(_POWERS[other], (self,))
         return self._power(other)
@@ -315,14 +319,15 @@ class Tensor(Node):
     __xor__ = __rxor__ = _method(np.bitwise_xor)
     __lshift__, __rshift__, __invert__ = map(_method, (np.left_shift, np.right_shift, np.invert))
     __neg__, __pos__, __abs__ = map(_method, (np.negative, np.positive, np.absolute))
-    __eq__, __ne__ = map(_method, (np.equal, np.not_equal))
-    __lt__, __le__, __gt__, __ge__ = map(_method, (np.less, np.less_equal, np.greater, np.greater_equal))
+    __eq__, __ne__ = map(_constant, (np.equal, np.not_equal))
+    __lt__, __le__, __gt__, __ge__ = map(_constant, (np.less, np.less_equal, np.greater, np.greater_equal))
     sum, mean, var, std, max, min = map(_method, (np.sum, np.mean, np.var, np.std, np.max, np.min))
     prod, cumsum, cumprod, trace, diagonal = map(_method, (np.prod, np.cumsum, np.cumprod, np.trace, np.diagonal))
-    argmax, argmin, argsort, nonzero = map(_method, (np.argmax, np.argmin, np.argsort, np.nonzero))
-    take, choose, searchsorted, clip, dot = map(_method, (np.take, np.choose, np.searchsorted, np.clip, np.dot))
+    argmax, argmin, argsort, nonzero = map(_constant, (np.argmax, np.argmin, np.argsort, np.nonzero))
+    any, all, searchsorted = map(_constant, (np.any, np.all, np.searchsorted))
+    take, choose, clip, dot = map(_method, (np.take, np.choose, np.clip, np.dot))
     ravel, flatten, squeeze, swapaxes = map(_method, (np.ravel, np.ravel, np.squeeze, np.swapaxes))
-    repeat, copy, round, any, all = map(_method, (np.repeat, np.copy, np.round, np.any, np.all))
+    repeat, copy, round = map(_method, (np.repeat, np.copy, np.round))
     conj = conjugate = _method(np.conjugate)
 
     def reshape(self, *shape: Any, **options: Any) -> Tensor:

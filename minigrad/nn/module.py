@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.engine import Setting, Switch, clear, no_grad, setting, through
+from minigrad.engine import Setting, Switch, Tensor, clear, no_grad, setting, through
 from minigrad.files import load_arrays, save_arrays
+from minigrad.names import MODULES, say_instead
 from minigrad.nn import state
 from minigrad.pictures import quoted, table
 from minigrad.trees import Whole, named, parts
@@ -34,6 +35,14 @@ class Module(Whole, metaclass=state.Constructed):
     Parameters are the tensors that require a gradient among its attributes, and in lists, tuples, dicts and objects
     there; nothing is registered. The state, which is saved and loaded, has besides them all tensors and arrays that the
     module had once it was constructed, such as running statistics, but for attributes with an underscore in front.
+
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.factor = Tensor(2.0, requires_grad=True)
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> Scale()(np.array([1.0, 2.0]))
+    Tensor([2., 4.], from np.multiply)
     """
 
     @property
@@ -54,8 +63,8 @@ class Module(Whole, metaclass=state.Constructed):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.forward(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        output: Tensor = self.forward(*args, **kwargs)
         if _outputs.get() is not None:
             note_output(self, output)
         return output
@@ -124,6 +133,9 @@ class Module(Whole, metaclass=state.Constructed):
         lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+say_instead(Module, MODULES)
 
 
 def _has_modules(obj: Any) -> bool:

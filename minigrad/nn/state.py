@@ -8,12 +8,14 @@ in `self.out = ...`, is none. Other objects do not remember how they were constr
 import functools
 from abc import ABCMeta
 from collections.abc import Iterator, Mapping
+from inspect import Signature, signature
 from random import Random
 from typing import Any
 
 import numpy as np
 
 from minigrad.engine import Array, Tensor
+from minigrad.names import check_keywords
 from minigrad.trees import named, part_named, parts, put_part
 
 
@@ -22,7 +24,13 @@ class Constructed(ABCMeta):
 
     _constructed: frozenset[str]
 
+    @property
+    def __signature__(cls) -> Signature:
+        """That of the constructor, for help() and the like."""
+        return signature(functools.partial(cls.__init__, None))  # type: ignore[misc]
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        check_keywords(cls, kwargs)
         made = super().__call__(*args, **kwargs)
         its_own = frozenset(rest for _, owner, rest, _ in _belongings(made) if owner is made)
         object.__setattr__(made, "_constructed", its_own)  # also where it is a frozen dataclass

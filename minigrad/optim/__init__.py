@@ -1,12 +1,18 @@
 """Optimizers, schedules of their learning rate, and gradient clipping."""
 
+from typing import TYPE_CHECKING
+
 from minigrad.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
 
 from minigrad.optim.schedules import (  # isort: skip
     Schedule, cosine_schedule, exponential_schedule, one_cycle_schedule, step_schedule, warmup_schedule,
 )  # fmt: skip
+from minigrad.names import door
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "Schedule", "clip_grad_norm", "cosine_schedule",
     "exponential_schedule", "one_cycle_schedule", "step_schedule", "warmup_schedule",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
+    __getattr__, __dir__ = door(__name__)

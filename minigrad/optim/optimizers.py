@@ -18,6 +18,7 @@ import numpy as np
 from minigrad.engine import (  # isort: skip
     Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, set_numbers, through, touch,
 )  # fmt: skip
+from minigrad.names import OPTIMIZERS, say_instead
 from minigrad.nn.state import fitting_arrays, named_parameters
 from minigrad.optim.checks import at_least_zero, fraction
 from minigrad.tables.composites import composition
@@ -116,6 +117,17 @@ class Optimizer:
     `parameters` is a model, or tensors that require a gradient, such as `model.parameters()`; each counts once.
     `weight_decay` adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one
     of zero. In the state, a model's parameters have the names that they have there, and others are numbered.
+
+    A subclass is a formula, `update`:
+
+    >>> class SignDescent(Optimizer):
+    ...     def update(self, p, g):
+    ...         return p - self.lr * np.sign(g)
+    >>> p = Tensor([1.0, -2.0], requires_grad=True)
+    >>> np.sum(p**2).backward()
+    >>> SignDescent([p], lr=0.1).step()
+    >>> p
+    Tensor([ 0.9, -1.9], requires_grad=True)
     """
 
     lr, steps = Number(), Number()
@@ -248,6 +260,9 @@ class Optimizer:
             part[...] = arrays[name]
 
 
+say_instead(Optimizer, OPTIMIZERS)
+
+
 def moved_by(optimizer: Any, options: Any = ()) -> None:
     """The step of an optimizer, of which a mode can see every call and every write."""
     formula = copy.copy(optimizer)
@@ -308,8 +323,14 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Gradients divided by a running root mean square (Tieleman and Hinton, Coursera lecture 6.5, 2012).
 
-    s = alpha * s + (1 - alpha) * g^2
-    p = p - lr * g / (sqrt(s) + eps)
+        s = alpha * s + (1 - alpha) * g^2
+        p = p - lr * g / (sqrt(s) + eps)
+
+    >>> p = Tensor([1.0, -2.0], requires_grad=True)
+    >>> np.sum(p**2).backward()
+    >>> RMSprop([p], lr=0.05).step()
+    >>> p.data.round(4)
+    array([ 0.5, -1.5])
     """
 
     slots = ("s",)
@@ -337,9 +358,15 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Adaptive moments (Kingma and Ba, ICLR 2015, arXiv:1412.6980, algorithm 1).
 
-    m = beta1 * m + (1 - beta1) * g
-    v = beta2 * v + (1 - beta2) * g^2
-    p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+        m = beta1 * m + (1 - beta1) * g                 with betas = (beta1, beta2), in step t
+        v = beta2 * v + (1 - beta2) * g^2
+        p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    >>> p = Tensor([1.0, -2.0], requires_grad=True)
+    >>> np.sum(p**2).backward()
+    >>> Adam([p], lr=0.1).step()
+    >>> p
+    Tensor([ 0.9, -1.9], requires_grad=True)
     """
 
     slots = ("m", "v")
@@ -373,7 +400,13 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam whose weight decay is apart from the gradient (Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101).
 
-    p = p - lr * weight_decay * p, then the step of Adam
+        p = p - lr * weight_decay * p, then the step of Adam
+
+    >>> p = Tensor([1.0, -2.0], requires_grad=True)
+    >>> np.sum(p**2).backward()
+    >>> AdamW([p], lr=0.1, weight_decay=0.5).step()
+    >>> p
+    Tensor([ 0.85, -1.8 ], requires_grad=True)
     """
 
     def __init__(
@@ -392,7 +425,7 @@ class AdamW(Adam):
 
 
 def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
-    """Scale all gradients so that their common Euclidean norm is at most `max_norm`; returns the norm before.
+    """Scale the gradients of `parameters` to a common Euclidean norm of at most `max_norm`; returns the norm before.
 
     Pascanu et al., ICML 2013 (arXiv:1211.5063). Call it between backward() and step(), with a model, a tensor, or
     tensors; `fit` has an argument for it. When a gradient is inf or nan, so is the norm, and no gradient is changed:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.engine import (  # isort: skip
-    Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, looked_at, numbers_of,
-    shortcuts, vjps,
+    Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, elsewhere, looked_at,
+    name_of, numbers_of, shortcuts, vjps,
 )  # fmt: skip
 from minigrad.tables.rules import adjoint, axes_of, below, conjugate, kept, lines_along, put_add, root, wide
 
@@ -39,6 +39,8 @@ def composition(function: Function, shortcut: Function | None = None) -> Functio
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if kwargs and (came := elsewhere.keys() & kwargs):
+            raise TypeError(f"{name_of(function)} has no {min(came)}=: write {elsewhere[min(came)]}.")
         if any_mode() is not None:
             for argument in args:
                 if isinstance(argument, Tensor):

@@ -7,6 +7,7 @@ rules through everything that ours go through. The rest are strategies for Hypot
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from minigrad.names import missing
 from minigrad.testing.check import check_grads
 from minigrad.testing.rule import assert_rule
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Program", "arrays_for", "assert_rule", "broadcastable", "check_grads", "indices", "programs", "tensors"]
 
 
-def __getattr__(name: str) -> Any:
+def _found(name: str) -> Any:
     """Import the strategies, and Hypothesis with them, when one of them is first used."""
     if name in __all__:
         room = "program" if name in ("Program", "programs") else "strategies"
@@ -29,8 +30,8 @@ def __getattr__(name: str) -> Any:
             raise ImportError(
                 f"{name} needs Hypothesis: python -m pip install hypothesis. check_grads and assert_rule work without."
             ) from error
-    raise AttributeError(f"module 'minigrad.testing' has no attribute {name!r}")
+    raise missing(__name__, name)
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
+    __getattr__, __dir__ = _found, lambda: sorted(__all__)

@@ -1,13 +1,18 @@
 """The training of models: the loop, the callbacks that it calls, and what it measures and shows."""
 
+from typing import TYPE_CHECKING
+
+from minigrad.names import door
 from minigrad.training.callbacks import Checkpoint, EarlyStopping
 from minigrad.training.checks import Metric, Metrics
 from minigrad.training.fit import accuracy, evaluate, fit, predict
 from minigrad.training.history import History, Training
-from minigrad.training.progress import Bar, Lines, Silent, bar_class
 from minigrad.training.watch import Watch, watch
 
 __all__ = [
-    "Bar", "Checkpoint", "EarlyStopping", "History", "Lines", "Metric", "Metrics", "Silent", "Training",
-    "Watch", "accuracy", "bar_class", "evaluate", "fit", "predict", "watch",
+    "Checkpoint", "EarlyStopping", "History", "Metric", "Metrics", "Training", "Watch", "accuracy", "evaluate", "fit",
+    "predict", "watch",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
+    __getattr__, __dir__ = door(__name__)

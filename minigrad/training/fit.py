@@ -12,6 +12,7 @@ from minigrad import optim
 from minigrad.compiler import compile as compiled
 from minigrad.data import batches
 from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_of
+from minigrad.names import keywords_here
 from minigrad.nn.module import in_mode
 from minigrad.nn.state import named_parameters
 from minigrad.optim import Optimizer, Schedule
@@ -26,6 +27,7 @@ from minigrad.training.checks import (  # isort: skip
 )  # fmt: skip
 
 
+@keywords_here
 def fit(
     model: Function,
     loss: Function,
@@ -222,11 +224,16 @@ def _interruptible() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@keywords_here
 def predict(model: Function, x: Any, batch_size: int | None = 256) -> Any:
     """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording.
 
     x may be a tuple or dict of arrays, and where the model returns such a structure, so do the predictions. Each of
-    their arrays has a row for each sample, also where the model has squeezed the only row of a batch away.
+    their arrays has a row for each sample, also where the model has squeezed the only row of a batch away. The model
+    is called with `batch_size` samples at a time.
+
+    >>> predict(lambda x: x * 2, np.array([[1.0], [2.0]])).tolist()
+    [[2.0], [4.0]]
     """
     columns, rebuild = flatten(arrays_in("x", x))
     build: Callable[[list[Any]], Any] = lambda leaves: leaves[0]
@@ -250,12 +257,17 @@ def _rows(answer: Any, samples: int) -> Array:
     return array[np.newaxis]
 
 
+@keywords_here
 def evaluate(
     model: Function, loss: Function, data: tuple[Any, Any], *, metrics: Metrics = (), batch_size: int | None = 256
 ) -> dict[str, float]:
     """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name; see `fit` and `predict`.
 
-    As in training, the loss is given Tensors for predictions, and the metrics are given arrays.
+    As in training, the loss is given Tensors for predictions, and the metrics are given arrays; `batch_size` is as in
+    `predict`.
+
+    >>> evaluate(lambda x: x, lambda prediction, y: np.mean((prediction - y) ** 2), (np.ones((4, 1)), np.zeros((4, 1))))
+    {'loss': 1.0}
     """
     x, y = samples_in("data", data)
     functions = named_metrics(metrics)
