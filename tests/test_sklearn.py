@@ -44,7 +44,8 @@ def test_the_checks_of_scikit_learn(estimator: Any) -> None:
 
 def test_labels_of_any_kind_and_the_same_training_twice() -> None:
     found = [classifier().fit(X, NAMES[Y]) for _ in range(2)]
-    assert found[0].score(X, NAMES[Y]) > 0.9 and list(found[0].classes_) == list(NAMES)
+    assert found[0].score(X, NAMES[Y]) > 0.9
+    assert list(found[0].classes_) == list(NAMES)
     np.testing.assert_array_equal(*(f.predict_proba(X) for f in found))
     np.testing.assert_allclose(found[0].predict_proba(X).sum(axis=1), 1, rtol=1e-6)
 
@@ -86,7 +87,8 @@ def test_regression(targets: int) -> None:
     x, y = make_regression(80, 4, n_targets=targets, noise=1.0, random_state=0)
     y = y / np.std(y)
     found = Regressor(network, epochs=80, lr=0.02, random_state=0).fit(x, y)
-    assert found.predict(x).shape == y.shape and found.score(x, y) > 0.9
+    assert found.predict(x).shape == y.shape
+    assert found.score(x, y) > 0.9
 
 
 def test_rates_and_epochs_that_are_wrong_are_refused_when_it_is_fitted() -> None:

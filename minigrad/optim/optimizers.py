@@ -54,7 +54,7 @@ class Flat(Sealed):
     def __init__(self, parameters: list[Tensor], slots: int) -> None:
         self.parameters = parameters
         numbers = np.concatenate([parameter.data for parameter in parameters], axis=None)
-        self.vector = Tensor(numbers.view(numbers.real.dtype))
+        self.vector = Tensor(np.array(numbers.view(numbers.real.dtype)))  # which owns its memory
         self.data = self.vector.data
         zeros = self.parts(np.zeros_like(self.data))
         self.rows = list(zip(parameters, self.parts(self.data), zeros, strict=True))

@@ -15,7 +15,7 @@ from minigrad.engine import (  # isort: skip
     Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, elsewhere, looked_at,
     name_of, numbers_of, shortcuts, vjps,
 )  # fmt: skip
-from minigrad.tables.rules import adjoint, axes_of, below, conjugate, kept, lines_along, put_add, root, wide
+from minigrad.tables.rules import axes_of, below, flipped, kept, lines_along, put_add, root, wide
 
 
 def composite(*functions):
@@ -185,6 +185,16 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     total = np.sum(weights)
     freedom = total - (ddof if aweights is None else ddof * np.sum(weights * aweights) / total)
     return np.squeeze((m * weights) @ adjoint(m) / freedom)
+
+
+def conjugate(x):
+    """The complex conjugate, for which real numbers need no call."""
+    return np.conjugate(x) if x.dtype.kind == "c" else x
+
+
+def adjoint(x):
+    """The matrix, or stack of matrices, transposed, and conjugate."""
+    return flipped(conjugate(x))
 
 
 def _rows_of(x, rowvar):

@@ -31,9 +31,9 @@ from numpy.linalg import LinAlgError
 from minigrad.engine import (  # isort: skip
     Function, as_array, call, composites, constant, constants, numbers_of, unbroadcast, users_line, vjps,
 )  # fmt: skip
-from minigrad.tables.composites import composite
+from minigrad.tables.composites import adjoint, composite, conjugate
 from minigrad.tables.primitive import primitive
-from minigrad.tables.rules import adjoint, axes_of, conjugate, flipped, root
+from minigrad.tables.rules import axes_of, flipped, root
 
 # ----------------------------------------------------------------------------------------------------- products
 

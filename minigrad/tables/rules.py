@@ -357,16 +357,6 @@ def flipped(x):
     return x.T if x.ndim == 2 else np.swapaxes(x, -1, -2)
 
 
-def conjugate(x):
-    """The complex conjugate, for which real numbers need no call."""
-    return np.conjugate(x) if x.dtype.kind == "c" else x
-
-
-def adjoint(x):
-    """The matrix, or stack of matrices, transposed, and conjugate."""
-    return flipped(conjugate(x))
-
-
 # ------------------------------------------------------------- primitives that NumPy has under no name of its own
 
 

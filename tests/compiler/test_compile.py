@@ -43,7 +43,9 @@ def weighted(f: Callable[..., Any]) -> Callable[..., Any]:
     def total(*args: Any) -> Any:
         answers = f(*args)
         answers = answers if isinstance(answers, (list, tuple)) else [answers]
-        parts = [np.ravel(a) @ np.cos(np.arange(np.size(a))) for a in answers]
+        flat = [np.ravel(a) for a in answers]
+        flat = [np.real(a) + np.imag(a) / 3 if np.iscomplexobj(a) else a for a in flat]
+        parts = [a @ np.cos(np.arange(np.size(a))) for a in flat]
         return sum(parts[1:], parts[0])
 
     return total
@@ -85,7 +87,7 @@ def assert_equal_but_for_rounding(a: np.ndarray | None, b: np.ndarray | None, to
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale)
 
 
-SHAPED_BY_NUMBERS = {np.linalg.lstsq, np.piecewise, np.trim_zeros, np.polymul}
+SHAPED_BY_NUMBERS = {np.linalg.lstsq, np.piecewise, np.trim_zeros, np.polymul, np.real_if_close}
 
 
 @pytest.mark.parametrize("function", every_case, ids=name_of)
