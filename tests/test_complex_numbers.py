@@ -9,7 +9,7 @@ import test_composites
 import test_linalg
 import test_rules
 from cases import Case, arguments
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 from profiles import scale
 
@@ -17,7 +17,7 @@ import minigrad as mg
 from minigrad.engine import name_of
 from minigrad.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 from minigrad.tables.rules import cosine, logistic
-from minigrad.testing import assert_rule, check_grads
+from minigrad.testing import arrays_for, assert_rule, check_grads, tensors
 
 rows: dict[Callable[..., Any], list[Case]] = {}
 for table in (test_rules.cases, test_composites.cases, test_linalg.cases):
@@ -280,3 +280,13 @@ def test_primitives_of_complex_numbers() -> None:
     wrong = mg.primitive(lambda g, ans, x: np.conjugate(g * 3 * x * x))(lambda x: x**3)
     with pytest.raises(AssertionError, match="central differences"):
         assert_rule(wrong, Z)
+
+
+@given(tensors(shape=(3,), dtype=np.complex64), arrays_for(np.exp, [(2,)], np.complex128))
+def test_strategies_draw_complex_numbers(tensor: Any, args: Any) -> None:
+    assert (tensor.dtype, args[0].dtype) == (np.complex64, np.complex128)
+    check_grads(np.exp, list(args), order=1, shrink=False)
+
+
+def test_strategies_draw_both_parts() -> None:
+    find(tensors(shape=(1,), dtype=np.complex64), lambda t: t.data.imag[0] != 0 != t.data.real[0])

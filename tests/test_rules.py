@@ -187,7 +187,9 @@ for function, additional in more.items():
 
 
 def test_every_rule_has_a_row() -> None:
-    others = {f for f in vjps if str(getattr(f, "__module__", "")).startswith(("test_", "demos_", "minigrad.transforms"))}
+    others = {
+        f for f in vjps if str(getattr(f, "__module__", "")).startswith(("test_", "demos_", "minigrad.transforms"))
+    }
     assert {*cases, *linalg_cases} == {f for f in vjps if not is_of_scipy(f)} - others
 
 

@@ -93,7 +93,10 @@ def arrays_for(
     return nps.array_shapes(max_dims=2, max_side=3).map(lambda shape: (shape,) * count).flatmap(arrays)
 
 
-def _numbers(domain: Domain, dtype: np.dtype[Any]) -> st.SearchStrategy[float]:
+def _numbers(domain: Domain, dtype: np.dtype[Any]) -> st.SearchStrategy[Any]:
+    if dtype.kind == "c":  # both parts from the domain
+        part = _numbers(domain, np.empty(0, dtype).real.dtype)
+        return st.builds(complex, part, part)
     width: Any = min(dtype.itemsize * 8, 64)
     ends = [[float(dtype.type(end)) for end in interval] for interval in domain]
     return st.one_of([st.floats(low, high, width=width, allow_subnormal=False) for low, high in ends])
