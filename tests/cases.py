@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 
 
 def is_of_scipy(function: Any) -> bool:
-    """Whether the tables know a function for the sake of SciPy, if any test has met it: it is tested in tests/of_scipy."""
+    """Whether the tables know a function for the sake of SciPy, if any test has met it; see tests/of_scipy."""
     module = str(getattr(function, "__module__", ""))
     return name_of(function).startswith("scipy.") or module.startswith(("scipy.", "minigrad.scipy."))
 
