@@ -35,8 +35,8 @@ LINES = [((5,), {}), ((4,), {"n": 3}), ((2, 3), {"n": 6, "axis": 0, "norm": "for
 LINES += [((3,), {"n": 1, "norm": "ortho"})]
 GRIDS = [((2, 3), {}), ((3, 4), {"s": (2, 5), "axes": (1, 0)}), ((2, 3), {"norm": "ortho"})]
 cases: dict[Callable[..., Any], list[Case]] = {
-    **{function: rows(function, *LINES) for function in ALONG_ONE},
-    **{function: rows(function, *GRIDS) for function in ALONG_SEVERAL},
+    **{function: rows(function, *scale(LINES[1:3], LINES)) for function in ALONG_ONE},
+    **{function: rows(function, *scale(GRIDS[1:2], GRIDS)) for function in ALONG_SEVERAL},
     **{function: rows(function, ((5,), {}), ((4, 3), {"axes": 1})) for function in SHIFTS},
 }
 
