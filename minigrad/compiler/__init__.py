@@ -135,7 +135,7 @@ class Compiled:
             run.unlock()
 
     def run(self, program: Program, *given: Any) -> Any:
-        if not program.writes:
+        if not program.has_effects:
             return program(*given)
         with self.lock:  # so that the step of another thread is done before or after
             return program(*given)

@@ -64,6 +64,7 @@ class Program:
         self.shared = {leaf: shared[leaf] for leaf, _ in self.writes}
         aliased = [x for leaf, others in self.shared.items() if others for x in (leaf, *others)]
         self.aliased, self.their_memory = aliased, [array_of(run.real(x)) for x in aliased]
+        self.has_effects = bool(self.writes or self.rebound or self.given or self.cleared)
         self.were_cleared = [fact[1:] for event in self.record.events for fact in event.facts if fact[0] is grad_of]
         seeds, slopes = self.backward_pass(run)
         self.prepare(run, names, seeds, slopes, threads)

@@ -771,6 +771,22 @@ def test_threads_that_call_one_step_do_each_call_whole(pure: bool) -> None:
     np.testing.assert_array_equal(p.data, 201)
 
 
+@pytest.mark.parametrize("pure", [False, True])
+def test_threads_do_not_meet_where_leaves_get_other_memory(pure: bool) -> None:
+    count = mg.Tensor(0.0)
+    slow = mg.primitive(lambda g, ans, x: g)(lambda x: (time.sleep(0.001), np.array(x))[1])
+
+    def step(x: Any) -> Any:
+        count.data = slow(count) + 1
+        return x * 1
+
+    compiled = mg.compile(step, pure=pure)
+    compiled(np.ones(3))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: [compiled(np.ones(3)) for _ in range(5)], range(2)))
+    assert count.data == 11
+
+
 def test_threads_do_not_meet_between_a_read_and_a_write() -> None:
     count, p = mg.Tensor(0.0), tensor(np.zeros(3))
     slow = mg.primitive(lambda g, ans, x: g)(lambda x: (time.sleep(0.001), np.array(x))[1])
