@@ -600,6 +600,17 @@ def test_cumprod_with_zeros(zeros: Any) -> None:
     check_grads(np.cumprod, [x])
 
 
+@pytest.mark.parametrize("widths", [{0: 1}, {-1: (1, 2), 0: 2}, 1, (1, 2), ((1, 2),), ((1,), (2,)), ((1, 0), (0, 2))])
+def test_pad_takes_widths_in_every_form(widths: Any) -> None:
+    x = np.arange(6.0).reshape(2, 3) + 1
+    try:
+        expected = np.pad(x, widths, constant_values=7)
+    except TypeError:
+        pytest.skip("this NumPy takes no widths by axis")
+    np.testing.assert_array_equal(np.pad(mg.Tensor(x), widths, constant_values=7).data, expected)
+    check_grads(lambda x: np.pad(x, widths), [x])
+
+
 @pytest.mark.parametrize("mode", ["mean", "linear_ramp", "maximum", "empty"])
 def test_pad_refuses_other_modes(mode: str) -> None:
     with pytest.raises(NotImplementedError, match=f"constant, edge, reflect, symmetric and wrap, not '{mode}'"):

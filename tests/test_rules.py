@@ -30,6 +30,8 @@ from minigrad.tables.rules import (
     root_slope,
     sech_squared,
     sinc_slope,
+    unwindowed,
+    windows,
 )
 from minigrad.testing import check_grads, indices
 
@@ -76,6 +78,10 @@ INDICES = [1, -1, slice(None), slice(None, None, -2), None, ..., (..., 0), (0, s
            ([1, 1], slice(None), None), MASK, MASK[:, 0], (slice(None), MASK[0]), (1, [0, 0]), (), True, np.int64(1)]
 PUTS = [(0, (3,)), ((slice(None), 1), (2,)), (MASK, (3,)), ([1, 1, 0], (3, 3)), ([1, 1, 0], ()),
         ((..., [0, 2, 0]), (2, 3)), (([0, 1, 0], [2, 2, 2]), (3,)), ((0, None, slice(2)), (1, 2))]
+
+WINDOWS = [((5,), {"sizes": (2,), "axes": (0,)}), ((0, 3), {"sizes": (3,), "axes": (1,)}),
+           ((7, 2), {"sizes": (2,), "axes": (0,), "steps": (2,), "dilations": (3,)}),
+           ((2, 5, 6), {"sizes": (3, 2), "axes": (1, 2), "steps": (1, 3), "dilations": (2, 1)})]
 
 of_arrays = {
     np.round: [case(np.round, (2, 3), domain=BETWEEN_INTEGERS)],
@@ -134,7 +140,11 @@ of_arrays = {
                   case(lambda x: np.moveaxis(x, (0, 1), (-1, 0)), (2, 3, 4))],
     sliding_window_view: [case(sliding_window_view, (5,), window_shape=2),
                           case(sliding_window_view, (3, 4), window_shape=(2, 3)),
-                          case(sliding_window_view, (2, 4, 3), window_shape=(2, 2), axis=(1, 2))],
+                          case(sliding_window_view, (2, 4, 3), window_shape=(2, 2), axis=(1, 2)),
+                          case(sliding_window_view, (5, 2), window_shape=(2, 2), axis=(0, 0))],
+    windows.__wrapped__: [case(windows, shape, **k) for shape, k in WINDOWS],
+    unwindowed.__wrapped__: [case(unwindowed, windows(np.zeros(shape), **k).shape, shape=shape, **k)
+                             for shape, k in WINDOWS],
     np.flip: [case(np.flip, (2, 3)), case(np.flip, (2, 3), axis=-1), case(np.flip, (2, 3, 2), axis=(0, 2)),
               case(np.flip, ())],
     np.roll: [case(np.roll, (2, 3), **k)
@@ -325,3 +335,23 @@ def test_prod_with_zeros(zeros: Any, keywords: dict[str, Any]) -> None:
 
 def test_the_exponent_zero_has_neighbours() -> None:
     check_grads(np.power, [np.array([2.0, 0.5]), np.zeros(2)])  # the mixed derivative is 1 / x there
+
+
+def test_the_gradient_of_a_slice_lies_as_the_array_does() -> None:
+    x = mg.Tensor(np.ones((3, 4, 5)).transpose(2, 0, 1), requires_grad=True)
+    y = x * 1
+    y.retain_grad()
+    (np.sum(y[:, ::2]) + np.sum(y[:, 1:])).backward()
+    np.testing.assert_array_equal(y.grad[0], [[1] * 4, [1] * 4, [2] * 4])
+    assert y.grad.strides == y.data.strides
+
+
+def test_where_an_index_repeats_all_values_are_added() -> None:
+    rng = np.random.default_rng(0)
+    for rows, count in [(3, 200), (200, 3)]:  # few places and many values, and the other way round
+        for order in "CF":
+            x, value = np.zeros((rows, 4), order=order), rng.normal(size=(count, 4))
+            index, expected = rng.integers(-rows, rows, count), np.zeros((rows, 4))
+            for i, v in zip(index, value, strict=True):
+                expected[i] += v
+            np.testing.assert_allclose(mg.put_add(x, index, value), expected, atol=1e-12)

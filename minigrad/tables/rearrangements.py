@@ -267,9 +267,12 @@ def pad(x, pad_width, mode="constant", *, constant_values=0, reflect_type="even"
         values = np.broadcast_to(constant_values.astype(x.dtype), (x.ndim, 2))
         return rearranged(lambda x, values: np.pad(x, pad_width, constant_values=values), x, values)
     if mode == "constant":
-        inside = np.pad(np.ones(x.shape, bool), pad_width)
         frame = np.pad(np.zeros(x.shape, x.dtype), pad_width, constant_values=constant_values)
-        return put(frame, inside, np.ravel(x))
+        if isinstance(pad_width, dict):
+            pad_width = [pad_width.get(axis, pad_width.get(axis - x.ndim, 0)) for axis in range(x.ndim)]
+            pad_width = [np.broadcast_to(widths, 2) for widths in pad_width]
+        starts = np.broadcast_to(pad_width, (x.ndim, 2))[:, 0].tolist()
+        return put(frame, tuple(map(slice, starts, np.add(starts, x.shape).tolist())), x)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise NotImplementedError(f"np.pad of a Tensor knows constant, edge, reflect, symmetric and wrap, not {mode!r}")
     if reflect_type != "even":
