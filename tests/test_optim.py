@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -956,3 +957,99 @@ def test_optimizers_and_schedules_say_what_they_are() -> None:
     optimizer.lr = 0.5
     assert "lr=0.5" in repr(optimizer)
     assert optim.cosine_schedule.__doc__
+
+
+# ------------------------------------------------------------------------------------------------ groups of parameters
+
+
+def pair(dtype: Any = np.float64) -> list[mg.Tensor]:
+    rng = np.random.default_rng(0)
+    return [mg.Tensor(rng.normal(size=shape).astype(dtype), requires_grad=True) for shape in [(3, 2), (4,)]]
+
+
+MAKERS: list[Any] = [
+    lambda p, **k: optim.SGD(p, **k),
+    lambda p, **k: optim.SGD(p, momentum=0.9, nesterov=True, **k),
+    lambda p, **k: optim.RMSprop(p, **k),
+    lambda p, **k: optim.Adam(p, **k),
+    lambda p, **k: optim.AdamW(p, **k),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("form", ["eager", "compiled", "pure"])
+def test_a_group_moves_as_under_an_optimizer_of_its_own(make: Any, form: str) -> None:
+    a, b = pair()
+    c, d = pair()
+    together = make([{"params": [a], "lr": 0.03, "weight_decay": 0.2}, {"params": b}], lr=0.01, weight_decay=0.1)
+    apart = [make([c], lr=0.03, weight_decay=0.2), make([d], lr=0.01, weight_decay=0.1)]
+
+    def step() -> Any:
+        together.zero_grad()
+        loss = np.sum(np.sin(a) * 2) + np.sum(b**3)
+        loss.backward()
+        together.step()
+        return loss
+
+    run = step if form == "eager" else mg.compile(step, pure=form == "pure")
+    for i in range(4):
+        if i == 2:  # as by a schedule: all rates are halved
+            together.lr, apart[0].lr, apart[1].lr = 0.005, 0.015, 0.005
+        run()
+        for p in (c, d):
+            p.zero_grad()
+        (np.sum(np.sin(c) * 2) + np.sum(d**3)).backward()
+        for optimizer in apart:
+            optimizer.step()
+    np.testing.assert_allclose(a.data, c.data, rtol=1e-12)
+    np.testing.assert_allclose(b.data, d.data, rtol=1e-12)
+
+
+def test_groups_are_kept_by_copies_and_states() -> None:
+    a, b = pair()
+    optimizer = optim.SGD([{"params": [a], "lr": 1.0}, {"params": [b]}], lr=0.5)
+    other = deepcopy(optimizer)
+    other.load_state_dict(optimizer.state_dict())
+    for p in other.parameters:
+        np.sum(p).backward()
+    other.step()
+    np.testing.assert_allclose(other.parameters[0].data, a.data - 1.0)
+    np.testing.assert_allclose(other.parameters[1].data, b.data - 0.5)
+    assert [p is q for p, q in zip(optimizer.parameters, (a, b), strict=True)] == [True, True]
+
+
+def test_a_group_is_whatever_optimizers_take() -> None:
+    model, (a, b) = mg.nn.Sequential(mg.nn.Linear(2, 2, rng=0), mg.nn.Linear(2, 1, rng=0)), pair()
+    groups = [{"params": model[0]}, {"params": model[1].named_parameters(), "lr": 1.0}, {"params": a}, b]
+    optimizer = optim.SGD(iter(groups), lr=0.5, momentum=0.9)
+    assert optimizer.names == ["0.weight", "0.bias", "1.weight", "1.bias", "2.0", "3.0"]
+    assert optimizer.state_dict().keys() == {"lr", "steps", *(f"velocity.{name}" for name in optimizer.names)}
+    alone = optim.SGD({"params": [a, a], "lr": 1.0}, lr=0.5)
+    np.sum(a).backward()
+    before = a.data.copy()
+    alone.step()
+    np.testing.assert_allclose(a.data, before - 1.0)
+
+
+def test_a_zero_in_a_group_is_a_zero() -> None:
+    a, b = pair()
+    optimizer = optim.SGD([{"params": [a], "weight_decay": 0.0}, {"params": b, "lr": 0.0}], lr=0.5, weight_decay=0.1)
+    before = a.data.copy(), b.data.copy()
+    optimizer.step()
+    np.testing.assert_array_equal(a.data, before[0])
+    np.testing.assert_array_equal(b.data, before[1])
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (lambda a, b: [{"params": a, "momentum": 0.9}], r"lr or weight_decay; .*\['params', 'momentum'\]"),
+        (lambda a, b: [{"lr": 0.9}], r"this one has \['lr'\]"),
+        (lambda a, b: [{"params": [a, b]}, {"params": b}], r"the parameter of shape \(4,\) is in two groups"),
+        (lambda a, b: [{"params": a, "lr": -1.0}], "lr=-1.0: it must be at least 0"),
+        (lambda a, b: [{"params": []}], "got no parameters"),
+    ],
+)  # fmt: skip
+def test_groups_that_cannot_be_meant_are_refused(groups: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        optim.SGD(groups(*pair()), lr=0.1)

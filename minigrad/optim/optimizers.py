@@ -9,7 +9,7 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -29,7 +29,7 @@ from minigrad.trees import Sealed, Whole
 CHUNK = 3 * 2**13  # elements that are moved at a time; a larger parameter has a vector of its own
 
 
-Parameters: TypeAlias = Any  # a model, a Tensor, or an iterable of Tensors, or of pairs of a name and a Tensor
+Parameters: TypeAlias = Any  # a model, a Tensor, or an iterable of Tensors, pairs of a name and a Tensor, or groups
 
 
 def named_tensors(parameters: Parameters) -> dict[str, Any]:
@@ -45,14 +45,19 @@ def named_tensors(parameters: Parameters) -> dict[str, Any]:
     return {str(i): each for i, each in enumerate({id(each): each for each in listed}.values())}
 
 
+def _is_group(parameters: Any) -> bool:
+    return isinstance(parameters, Mapping) and not isinstance(parameters, Whole)
+
+
 class Flat(Sealed):
     """Parameters of one dtype in one vector, of which they become views, so that they are moved at once.
 
+    Their learning rate is `factor` times the optimizer's, and its weight decay is theirs unless they have a `decay`.
     A complex number is two real ones there, and moves by the conjugate of its gradient; see `tables.complex_numbers`.
     """
 
-    def __init__(self, parameters: list[Tensor], slots: int) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: list[Tensor], slots: int, factor: float = 1.0, decay: float | None = None) -> None:
+        self.parameters, self.factor, self.decay = parameters, factor, decay
         numbers = np.concatenate([parameter.data for parameter in parameters], axis=None)
         self.vector = Tensor(np.array(numbers.view(numbers.real.dtype)))  # which owns its memory
         self.data = self.vector.data
@@ -63,7 +68,8 @@ class Flat(Sealed):
         self.state = [Tensor(np.zeros(self.data.shape, wide(self.data.dtype))) for _ in range(slots)]
 
     def __reduce__(self) -> Any:
-        return Flat, (self.parameters, len(self.state)), {"state": self.state}  # of the copied parameters, as views
+        made_of = self.parameters, len(self.state), self.factor, self.decay
+        return Flat, made_of, {"state": self.state}  # of the copied parameters, as views
 
     def parts(self, vector: Array) -> list[Array]:
         """The parts of a vector that belong to the parameters, in their shapes."""
@@ -118,6 +124,10 @@ class Optimizer:
     `weight_decay` adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one
     of zero. In the state, a model's parameters have the names that they have there, and others are numbered.
 
+    Groups of them, `[{"params": ..., "lr": ..., "weight_decay": ...}, ...]`, may have rates of their own. `lr` is then
+    that of the others, and what is assigned to it later, as by a schedule, scales the rates of all groups alike. In the
+    state, the number of the group stands before the names of its parameters.
+
     A subclass is a formula, `update`:
 
     >>> class SignDescent(Optimizer):
@@ -134,21 +144,52 @@ class Optimizer:
     slots: tuple[str, ...] = ()  # names of what the algorithm remembers for every number of a parameter
 
     def __init__(self, parameters: Parameters, lr: float, weight_decay: float = 0.0) -> None:
-        named = named_tensors(parameters)
-        self.names, self.parameters = [*named], [*named.values()]
+        at_least_zero(lr=lr, weight_decay=weight_decay)
+        grouped = list(self._grouped(parameters, lr))
+        self.names, self.parameters = [name for name, *_ in grouped], [parameter for _, parameter, *_ in grouped]
         self._leaves = tuple(self.parameters)
         if not self.parameters:
             raise ValueError(f"{type(self).__name__} got no parameters: give it tensors, such as model.parameters()")
-        groups: dict[Any, list[Tensor]] = {}
-        for parameter in self.parameters:
+        flats: dict[Any, list[Tensor]] = {}
+        for _, parameter, *of_group in grouped:
             if not isinstance(parameter, Tensor) or not parameter.requires_grad or parameter.function is not None:
                 wanted = "leaf tensors that require a gradient, or a model of them"
                 raise TypeError(f"{type(self).__name__} takes {wanted}, not {parameter!r}")
             alone = id(parameter) if parameter.size > CHUNK else None
-            groups.setdefault((parameter.dtype, alone), []).append(parameter)
-        at_least_zero(lr=lr, weight_decay=weight_decay)
+            flats.setdefault((parameter.dtype, alone, *of_group), []).append(parameter)
         self.weight_decay, self.numbers = weight_decay, Numbers(lr=Tensor(float(lr)), steps=Tensor(0), options=())
-        self.flats = [Flat(group, len(self.slots)) for group in groups.values()]
+        self.flats = [Flat(those, len(self.slots), *of_group) for (_, _, *of_group), those in flats.items()]
+
+    def _grouped(self, parameters: Parameters, lr: float) -> Iterator[tuple[str, Any, float, float | None]]:
+        """The parameters by name, each with the factor of its learning rate and the weight decay that its group has."""
+        if _is_group(parameters) and "params" in parameters and {"lr", "weight_decay"} & parameters.keys():
+            parameters = [parameters]
+        parameters = [*parameters] if isinstance(parameters, Iterator) else parameters
+        if not isinstance(parameters, (list, tuple)) or not any(map(_is_group, parameters)):
+            yield from ((name, parameter, 1.0, None) for name, parameter in named_tensors(parameters).items())
+            return
+        seen: dict[int, int] = {}
+        for number, group in enumerate(parameters):
+            of_group: Any = group if _is_group(group) else {"params": [group]}
+            if not {"params"} <= of_group.keys() <= {"params", "lr", "weight_decay"}:
+                raise ValueError(f"a group of parameters has params, and lr or weight_decay; this one has {[*group]}")
+            own, decay = of_group.get("lr", lr), of_group.get("weight_decay")
+            at_least_zero(lr=own, weight_decay=0.0 if decay is None else decay)
+            if own != lr and not lr:
+                raise ValueError(f"lr={own} of a group is kept as a multiple of the optimizer's, which must not be 0")
+            for name, parameter in named_tensors(of_group["params"]).items():
+                if seen.setdefault(id(parameter), number) != number:
+                    raise ValueError(f"the parameter of shape {np.shape(parameter)} is in two groups")
+                yield f"{number}.{name}", parameter, own / lr if own != lr else 1.0, decay
+
+    def of(self, flat: Flat) -> Any:
+        """The optimizer as it is for these parameters, with the options of their group."""
+        if flat.factor == 1 and flat.decay is None:
+            return self
+        other: Any = copy.copy(self)
+        other.numbers = SimpleNamespace(lr=self.lr * flat.factor, steps=self.steps)
+        other.weight_decay = self.weight_decay if flat.decay is None else flat.decay
+        return other
 
     def update(self, p: Any, g: Any, *state: Any) -> Any:
         """The formula: from parameters, their gradient and what is named in `slots`, zero at first, to `(p, *state)`.
@@ -201,13 +242,13 @@ class Optimizer:
     def _move_all(self, gradients: list[Array]) -> None:
         for flat, g in zip(self.flats, gradients, strict=True):
             touch(flat.parameters)
-            vectors = [flat.data, *map(array_of, flat.state)]
+            vectors, formula = [flat.data, *map(array_of, flat.state)], self.of(flat)
             if g.size <= CHUNK:
-                self._move(vectors, g)
+                formula._move(vectors, g)
                 continue
             for start in range(0, g.size, CHUNK):
                 part = slice(start, start + CHUNK)
-                self._move([vector[part] for vector in vectors], g[part])
+                formula._move([vector[part] for vector in vectors], g[part])
 
     def _move(self, vectors: list[Array], g: Array) -> None:
         moved = self.moved(vectors, g)
@@ -273,7 +314,7 @@ def moved_by(optimizer: Any, options: Any = ()) -> None:
     for flat in optimizer.flats:
         vectors = [flat.vector, *flat.state]
         arrays = [through("read", array_of, vector) for vector in vectors]
-        for vector, new in zip(vectors, quietly(formula.moved, arrays, flat.gradient()), strict=True):
+        for vector, new in zip(vectors, quietly(formula.of(flat).moved, arrays, flat.gradient()), strict=True):
             through("write", set_numbers, vector, new)
 
 
