@@ -72,7 +72,7 @@ def by_arrays(rng: np.random.Generator, rate: float = 0.5, epochs: int = 40) -> 
 def by_fit(rng: np.random.Generator, rate: float = 0.05, epochs: int = 200) -> Model:
     """Three sigmoid units and two linear ones from the shelf, trained by `fit` with Adam."""
     model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Sigmoid(), nn.Linear(3, 2, rng=rng))
-    print(model.summary(input_shape=(2,)), end="\n\n")
+    print(model.summary((2,)), end="\n\n")
     adam = mg.optim.Adam(model.parameters(), lr=rate)
     history = mg.fit(
         model, nn.mse_loss, adam, (POINTS, ONE_HOT), epochs=epochs, metrics=[mg.accuracy], seed=0, progress=False

@@ -7,13 +7,14 @@ shape and of a `dtype`, float32 by default. Those by fans raise ValueError for a
 """
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minigrad.engine import Array
+from minigrad.engine import Array, Tensor
 from minigrad.names import door
+from minigrad.nn.module import flag
 from minigrad.sample import Rng, generator
 
 __all__ = ["kaiming_normal", "kaiming_uniform", "normal", "uniform", "xavier_normal", "xavier_uniform"]
@@ -77,6 +78,14 @@ def kaiming_normal(shape: Shape, gain: float = SQRT2, *, rng: Rng = None, dtype:
     np.float32(0.063)
     """
     return normal(shape, 0.0, gain / math.sqrt(_fans(shape)[0]), rng=rng, dtype=dtype)
+
+
+def weight_and_bias(shape: Shape, outputs: int, bias: bool, rng: Rng, dtype: DTypeLike) -> tuple[Any, Any]:
+    """A weight, and a bias for each of the outputs, or None, uniform within 1 / sqrt(fan_in), as PyTorch draws them."""
+    rng, bias = generator(rng), flag("bias", bias)  # one generator for both
+    bound = 1 / math.sqrt(_fans(shape)[0])
+    weight = Tensor(uniform(shape, -bound, bound, rng=rng, dtype=dtype), True)
+    return weight, Tensor(uniform((outputs,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
 
 
 def _fans(shape: Shape) -> tuple[int, int]:

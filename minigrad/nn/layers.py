@@ -1,4 +1,4 @@
-"""Layers: modules that keep weights or options, and modules around the activations."""
+"""Layers of a few lines each: modules that keep weights or options."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minigrad.engine import Tensor, as_array
-from minigrad.nn import activations, init
-from minigrad.nn.module import Module, flag, note_output
+from minigrad.engine import Tensor, as_array, numbers_of
+from minigrad.nn import init
+from minigrad.nn.losses import in_range
+from minigrad.nn.module import Module, called, positive
 from minigrad.sample import Rng, generator, sample
+
+
+def affine(x: Any, weight: Any, bias: Any) -> Tensor:
+    """x @ weight.T, plus the bias if there is one."""
+    product: Tensor = np.inner(x, weight)
+    return product if bias is None else product + bias
 
 
 class Linear(Module):
@@ -30,12 +37,8 @@ class Linear(Module):
     ) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
-        rng = generator(rng)  # the same for weight and bias
-        bound = 1 / math.sqrt(in_features)
         self.in_features, self.out_features = in_features, out_features
-        bias = flag("bias", bias)
-        self.weight = Tensor(init.uniform((out_features, in_features), -bound, bound, rng=rng, dtype=dtype), True)
-        self.bias = Tensor(init.uniform((out_features,), -bound, bound, rng=rng, dtype=dtype), True) if bias else None
+        self.weight, self.bias = init.weight_and_bias((out_features, in_features), out_features, bias, rng, dtype)
 
     def forward(self, x: Any) -> Tensor:
         x = as_array(x)
@@ -44,8 +47,7 @@ class Linear(Module):
                 f"{self!r} got an input of shape {x.shape}: its last axis must be {self.in_features} long. Flatten "
                 "images first, and give a single sample as x[None]."
             )
-        product: Tensor = np.inner(x, self.weight)  # x @ weight.T in one call
-        return product if self.bias is None else product + self.bias
+        return affine(x, self.weight, self.bias)
 
     def __repr__(self) -> str:
         bias = ", bias=False" if self.bias is None else ""
@@ -80,9 +82,7 @@ class Sequential(Module, list[Callable[..., Any]]):
 
     def forward(self, x: Any) -> Any:
         for layer in self:
-            x = layer(x)
-            if not isinstance(layer, Module):
-                note_output(layer, x)
+            x = called(layer, x)
         return x
 
 
@@ -121,34 +121,63 @@ class Dropout(Module):
         return x * (keep / dtype.type(1 - self.p))
 
 
-class LeakyReLU(Module):
-    """`minigrad.nn.leaky_relu` as a layer."""
+class Residual(Module):
+    """What some layers make of `x`, each of what the one before has returned, plus `x` (He et al., CVPR 2016).
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+    >>> Residual(np.negative)(np.ones(2))
+    array([0., 0.])
+    """
 
-    def forward(self, x: Any) -> Any:
-        return activations.leaky_relu(x, self.negative_slope)
-
-
-class Softmax(Module):
-    """`minigrad.nn.softmax` as a layer."""
-
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+    def __init__(self, *layers: Callable[..., Any]) -> None:
+        self.layers = Sequential(*layers)
 
     def forward(self, x: Any) -> Any:
-        return activations.softmax(x, self.axis)
+        change = self.layers(x)
+        if np.shape(change) != np.shape(x):
+            raise ValueError(f"{self!r} made {np.shape(change)} of {np.shape(x)}, and the two are to be added")
+        return x + change
 
 
-def _layer(name: str, activation: Callable[..., Any]) -> type[Module]:
-    """A class of modules that call an activation without options."""
-    about = f"`minigrad.nn.{activation.__name__}` as a layer."
-    return type(name, (Module,), {"__doc__": about, "__module__": __name__, "forward": staticmethod(activation)})
+class Embedding(Module):
+    """A vector for each of the integers from 0 to num_embeddings - 1: rows of `weight`, which are normal at first.
+
+    Indices of any shape (...) give (..., embedding_dim). (Of PyTorch's options, there are only these two.)
+    `rng` draws the rows, and `dtype` is theirs.
+
+    >>> Embedding(10, 3, rng=0)(np.array([[1, 2]])).shape
+    (1, 2, 3)
+    """
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, rng: Rng = None, dtype: DTypeLike = np.float32
+    ) -> None:
+        positive(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.weight = Tensor(init.normal((num_embeddings, embedding_dim), 0, 1, rng=rng, dtype=dtype), True)
+
+    def forward(self, x: Any) -> Any:
+        x = as_array(x)
+        if x.dtype.kind not in "iu":
+            raise TypeError(f"{self!r} takes integers, not {x.dtype}: convert them, for instance with x.astype(int)")
+        return self.weight[in_range(numbers_of(x), stop=self.num_embeddings, what="Embedding got indices", of="rows")]
 
 
-Tanh = _layer("Tanh", activations.tanh)
-Sigmoid = _layer("Sigmoid", activations.sigmoid)
-ReLU = _layer("ReLU", activations.relu)
-Softplus = _layer("Softplus", activations.softplus)
-GELU = _layer("GELU", activations.gelu)
+class PReLU(Module):
+    """`x` where it is positive, else weight * x, where one weight, or one for each channel, on axis 1, is learned.
+
+    He et al., ICCV 2015 (arXiv:1502.01852).
+    There are `num_parameters` weights of a `dtype`; `init` is what they are at first.
+
+    >>> PReLU()(np.array([-4.0, 2.0])).data
+    array([-1.,  2.])
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: DTypeLike = np.float32) -> None:
+        self.num_parameters = num_parameters
+        self.weight = Tensor(np.full(num_parameters, init, dtype), True)
+
+    def forward(self, x: Any) -> Any:
+        x = as_array(x)
+        self.expect(x, self.num_parameters in (1, *x.shape[1:2]), f"(n, {self.num_parameters}, ...)")
+        weight = self.weight if x.ndim <= 2 else np.reshape(self.weight, (-1,) + (1,) * (x.ndim - 2))
+        return np.where(x > 0, x, weight * x)

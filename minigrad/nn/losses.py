@@ -10,9 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from minigrad.engine import as_array, constant, numbers_of
+from minigrad.engine import as_array, constant, numbers_of, quietly
 from minigrad.nn.activations import log_softmax, softplus
+from minigrad.nn.module import as_module, flag
 from minigrad.tables.composites import composition
+from minigrad.tables.rules import wide
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -81,15 +83,20 @@ def _floored_log(p: Any, floor: float = 1e-12) -> Any:
 
 
 @composition
-def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean", pos_weight: Any = None) -> Any:
     """The binary cross-entropy of sigmoid(logits), without overflow or loss of accuracy.
+
+    `pos_weight` is a factor for the part of the positive targets.
 
     >>> log_loss_with_logits(np.array([-1000.0, 50.0]), np.array([1.0, 1.0]), "none")
     array([1.00000000e+03, 1.92874985e-22])
     """
     logits, target = _equal_shapes("log_loss_with_logits", logits, target)
     target = _soft_target("log_loss_with_logits", target)
-    return _reduced(_times(target, softplus(-logits)) + _times(1 - target, softplus(logits)), reduction)
+    positive = target if pos_weight is None else target * as_array(pos_weight)
+    if positive.shape != target.shape:
+        raise ValueError(f"pos_weight has shape {np.shape(pos_weight)}, which does not go with targets {target.shape}")
+    return _reduced(_times(positive, softplus(-logits)) + _times(1 - target, softplus(logits)), reduction)
 
 
 def _times(weight: Any, loss: Any) -> Any:
@@ -98,11 +105,53 @@ def _times(weight: Any, loss: Any) -> Any:
 
 
 @composition
-def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def kl_div(prediction: Any, target: Any, reduction: Any = "mean", log_target: bool = False) -> Any:
+    """The Kullback-Leibler divergence, target * (log(target) - prediction), of logarithms of probabilities.
+
+    `prediction` holds them, and `target` probabilities, or with `log_target` logarithms. "batchmean" divides the sum by
+    the number of samples, which is the divergence as mathematics has it, and "mean" by all elements, as in PyTorch.
+
+    >>> kl_div(np.log([0.5, 0.5]), np.array([0.5, 0.5]))
+    np.float64(0.0)
+    """
+    prediction, target = _equal_shapes("kl_div", prediction, target)
+    if flag("log_target", log_target):
+        weight, logarithms = np.exp(target), target
+    else:
+        weight = _soft_target("kl_div", target)
+        logarithms = np.log(np.where(target > 0, target, 1))
+    losses = _times(weight, quietly(np.subtract, logarithms, prediction))
+    return np.sum(losses) / len(losses) if reduction == "batchmean" else _reduced(losses, reduction)
+
+
+@composition
+def nll_loss(
+    log_probabilities: Any, target: Any, reduction: Reduction = "mean", weight: Any = None, ignore_index: Any = None
+) -> Any:
+    """The negative of the log probability of each label, for shapes (..., classes) and (...).
+
+    `weight` (classes,) are factors for the classes, and "mean" is the sum of losses divided by that of their weights.
+    Labels that are `ignore_index` count as nothing. (PyTorch has the classes on the second axis, and ignores -100.)
+    `log_probabilities` are such as those of `minigrad.nn.log_softmax`, and `target` holds the labels.
+
+    >>> nll_loss(np.log([[0.5, 0.5]]), np.array([0])).round(4)
+    np.float64(0.6931)
+    """
+    scores, target = _arrays("nll_loss", log_probabilities, target)
+    scores = scores.astype(np.float64) if scores.dtype.kind in "biu" else scores
+    return _of_labels("nll_loss", scores, target, reduction, weight, ignore_index, 0.0)
+
+
+@composition
+def cross_entropy(
+    logits: Any, target: Any, reduction: Reduction = "mean", weight: Any = None, ignore_index: Any = None,
+    label_smoothing: float = 0.0,
+) -> Any:  # fmt: skip
     """The cross-entropy of softmax(logits) along the last axis.
 
     `logits` has shape (..., classes). `target` holds either integer labels, in shape (...), or probabilities (one-hot
-    or soft), in the shape of logits. "mean" averages over the samples.
+    or soft), in the shape of logits. "mean" averages over the samples. `weight` and `ignore_index` are as in nll_loss;
+    `label_smoothing` is the share of the target that all classes have evenly (Szegedy et al., 2016, arXiv:1512.00567).
 
     >>> cross_entropy(np.array([[0.0, 0.0], [0.0, 1000.0]]), np.array([0, 0]), "none")
     array([6.93147181e-01, 1.00000000e+03])
@@ -113,24 +162,62 @@ def cross_entropy(logits: Any, target: Any, reduction: Reduction = "mean") -> An
             f"cross_entropy got logits of shape {logits.shape}: the last axis has a number for each class, and of a "
             "single class the loss is always 0. For one number for yes or no, use log_loss_with_logits."
         )
-    if target.shape == logits.shape:
-        target = _soft_target("cross_entropy", target)
-        return _reduced(-np.sum(_times(target, log_softmax(logits)), axis=-1), reduction)
-    if target.shape != logits.shape[:-1] or target.dtype.kind not in "iu":
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy got label_smoothing={label_smoothing}: it is a share, from 0 to 1")
+    log_probabilities = log_softmax(logits)
+    if target.shape != logits.shape:
+        return _of_labels("cross_entropy", log_probabilities, target, reduction, weight, ignore_index, label_smoothing)
+    if ignore_index is not None:
+        raise ValueError(f"cross_entropy got ignore_index={ignore_index}, which is for labels, and probabilities")
+    target = _soft_target("cross_entropy", target)
+    if label_smoothing:
+        target = (1 - label_smoothing) * target + label_smoothing / logits.shape[-1]
+    target = target if weight is None else target * _of_classes("cross_entropy", weight, logits.shape[-1])
+    return _reduced(-np.sum(_times(target, log_probabilities), axis=-1), reduction)
+
+
+def _of_classes(name: str, weight: Any, classes: int) -> Any:
+    weight = as_array(weight)
+    if weight.shape != (classes,):
+        raise ValueError(f"{name} got a weight of shape {weight.shape} for {classes} classes")
+    return weight
+
+
+def _of_labels(
+    name: str, scores: Any, target: Any, reduction: Reduction, weight: Any, ignore: int | None, smoothing: float
+) -> Any:
+    """The loss of log probabilities for labels."""
+    if scores.ndim == 0 or target.shape != scores.shape[:-1] or target.dtype.kind not in "iu":
         raise ValueError(
-            f"cross_entropy of logits of shape {logits.shape} got a target of shape {target.shape} and dtype "
-            f"{target.dtype}: give integer labels of shape {logits.shape[:-1]}, or probabilities of shape "
-            f"{logits.shape}."
+            f"{name} of logits of shape {scores.shape} got a target of shape {target.shape} and dtype {target.dtype}: "
+            f"give integer labels of shape {scores.shape[:-1]}, or probabilities of shape {scores.shape}."
         )
-    labels = _labels(numbers_of(target), classes=logits.shape[-1])
+    given, classes = numbers_of(target), scores.shape[-1]
+    labels = in_range(given, stop=classes, what=f"{name} got labels", of="classes", ignore=ignore)
     chosen = (*np.indices(labels.shape, sparse=True), labels)
-    return _reduced(-log_softmax(logits)[chosen], reduction)
+    if weight is not None:
+        weight = _of_classes(name, weight, classes)
+        scores = _times(weight, scores)
+    losses = -scores[chosen]
+    if smoothing:
+        losses = _times(1 - smoothing, losses) - smoothing / classes * np.sum(scores, axis=-1)
+    if weight is None and ignore is None:
+        return _reduced(losses, reduction)
+    kept = True if ignore is None else given != ignore
+    losses = np.where(kept, losses, 0)
+    if reduction != "mean":
+        return _reduced(losses, reduction)
+    carried = wide(losses.dtype)
+    counts = np.where(kept, np.ones(labels.shape, carried) if weight is None else weight[labels], 0)
+    return (np.sum(losses, dtype=carried) / np.sum(counts, dtype=carried)).astype(losses.dtype)
 
 
-@constant  # which makes it a call of compiled programs, so that they check the labels of every batch
-def _labels(labels: Any, *, classes: int) -> Any:
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise ValueError(f"cross_entropy got labels from {labels.min()} to {labels.max()} for {classes} classes")
+@constant  # which makes it a call that modes see, so that they check the labels of every batch
+def in_range(labels: Any, *, stop: int, what: str, of: str, ignore: int | None = None) -> Any:
+    """Integers from 0 to stop - 1, as they are, with 0 for those to `ignore`; others raise ValueError."""
+    labels = labels if ignore is None else np.where(labels == ignore, 0, labels)
+    if labels.size and (labels.min() < 0 or labels.max() >= stop):
+        raise ValueError(f"{what} from {labels.min()} to {labels.max()} for {stop} {of}")
     return labels
 
 
@@ -196,3 +283,13 @@ def _reduced(losses: Any, reduction: Reduction) -> Any:
     if reduction == "none":
         return losses
     raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+
+
+MSELoss = as_module("MSELoss", mse_loss, 2)
+L1Loss = as_module("L1Loss", l1_loss, 2)
+HuberLoss = as_module("HuberLoss", huber_loss, 2)
+BCELoss = as_module("BCELoss", log_loss, 2)
+BCEWithLogitsLoss = as_module("BCEWithLogitsLoss", log_loss_with_logits, 2)
+CrossEntropyLoss = as_module("CrossEntropyLoss", cross_entropy, 2)
+NLLLoss = as_module("NLLLoss", nll_loss, 2)
+KLDivLoss = as_module("KLDivLoss", kl_div, 2)

@@ -1,5 +1,6 @@
 """Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
+import inspect
 import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.engine import Setting, Switch, Tensor, clear, no_grad, setting, through
+from minigrad.engine import (  # isort: skip
+    Mode, Setting, Switch, call_other, clear, composites, no_grad, on, outside, setting, through,
+)  # fmt: skip
 from minigrad.files import load_arrays, save_arrays
 from minigrad.names import MODULES, say_instead
 from minigrad.nn import state
@@ -18,7 +21,7 @@ from minigrad.trees import Whole, named, parts
 
 Self = TypeVar("Self", bound="Module")
 
-_outputs: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("outputs", default=None)
+_notes: ContextVar["Notes | None"] = ContextVar("notes", default=None)
 _modes: ContextVar[Setting | None] = ContextVar("training_modes", default=None)  # see `in_mode`
 
 
@@ -36,6 +39,7 @@ class Module(Whole, metaclass=state.Constructed):
     there; nothing is registered. The state, which is saved and loaded, has besides them all tensors and arrays that the
     module had once it was constructed, such as running statistics, but for attributes with an underscore in front.
 
+    >>> from minigrad import Tensor
     >>> class Scale(Module):
     ...     def __init__(self):
     ...         self.factor = Tensor(2.0, requires_grad=True)
@@ -63,11 +67,14 @@ class Module(Whole, metaclass=state.Constructed):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        output: Tensor = self.forward(*args, **kwargs)
-        if _outputs.get() is not None:
-            note_output(self, output)
-        return output
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        notes = _notes.get()
+        return self.forward(*args, **kwargs) if notes is None else notes.taken(self, self.forward, *args, **kwargs)
+
+    def expect(self, x: Any, fits: bool, wanted: str) -> None:
+        """Raise ValueError for an input that does not fit, with the shapes that came and that are wanted."""
+        if not fits:
+            raise ValueError(f"{self!r} got an input of shape {x.shape}, and {wanted} was wanted.")
 
     named_parameters, parameters = state.named_parameters, state.parameters
     state_dict, load_state_dict = state.state_dict, state.load_state_dict
@@ -102,37 +109,75 @@ class Module(Whole, metaclass=state.Constructed):
         lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
         if lines:
             return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
-        options = {k: v for k, v in vars(self).items() if k != "training" and isinstance(v, (bool, int, float, str))}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+        default = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        options = {
+            k: v for k, v in vars(self).items() if isinstance(v, (bool, int, float, str, tuple)) and k != "training"
+        }
+        wanted = [repr(options.pop(k)) for k, v in default.items() if v is inspect.Parameter.empty and k in options]
+        usual = {k: [repr(v), repr((v,)), repr((v, v))] for k, v in default.items() if wanted}  # one for each axis
+        others = {k: v for k, v in options.items() if repr(v) not in usual.get(k, [])}
+        return f"{type(self).__name__}({', '.join([*wanted, *(f'{k}={v!r}' for k, v in others.items())])})"
 
     def _repr_html_(self) -> str:
         rows = [(name, p.shape, p.dtype, f"{p.size:,}") for name, p in self.named_parameters()]
         total = ("total", "", "", f"{sum(p.size for p in self.parameters()):,}")
         return f"<pre>{quoted(repr(self))}</pre>\n{table([('parameter', 'shape', 'dtype', 'numbers'), *rows, total])}"
 
-    def summary(self, input_shape: int | tuple[int, ...]) -> str:
-        """A table of the layers, the shapes of their outputs and their numbers of parameters.
+    def summary(self, *inputs: Any) -> str:
+        """A table of the layers: the shapes of their outputs, their parameters, and the multiply-adds of products.
 
-        `input_shape` is that of one sample, (2,) or 2; n is the number of samples. The model is run once, on zeros.
+        For each input, give the shape of one sample, (2,) or 2, or an array, as for layers that take integers. The
+        model is run once, on zeros for shapes; n is the number of samples. A step of training keeps the outputs.
         """
-        shape_of_one = (input_shape,) if isinstance(input_shape, int) else input_shape
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
-        with in_mode(self, training=False), no_grad(), outputs_noted() as outputs:
-            self(np.zeros((1, *shape_of_one), dtype))
-        counted: set[int] = set()
-        rows = [("layer", "output shape", "parameters")]
-        for layer, output in outputs:
+        shapes = [(each,) if isinstance(each, int) else each for each in inputs]
+        arrays = [each if hasattr(each, "dtype") else np.zeros((1, *each), dtype) for each in shapes]
+        with in_mode(self, training=False), no_grad(), outputs_noted() as notes, on(notes):
+            self(*arrays)
+        counted, memory = set[int](), 0
+        rows = [("layer", "output shape", "parameters", "multiply-adds")]
+        for layer, output, products in notes.rows:
             new = {id(each): each.size for each in state.parameters(layer) if id(each) not in counted}
             counted.update(new)
-            if new or not _has_modules(parts(layer)):
+            if new or products or not _has_modules(parts(layer)):
                 shape = ", ".join(["n", *map(str, np.shape(output)[1:])])
                 name = type(layer).__name__ if _has_modules(parts(layer)) else _shown(layer)
-                rows.append((name, f"({shape})", f"{sum(new.values()):,}"))
-        rows.append(("total", "", f"{sum(parameter.size for parameter in self.parameters()):,}"))
+                rows.append((name, f"({shape})", f"{sum(new.values()):,}", f"{products:,}"))
+                memory += getattr(output, "size", 0) * getattr(output, "dtype", dtype).itemsize
+        trained = sum(parameter.size for parameter in self.parameters())
+        rows.append(("total", "", f"{trained:,}", f"{sum(products for _, _, products in notes.rows):,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
-        rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+        rule, kept = "-" * len(lines[0]), sum(np.size(array) for array in self.state_dict().values()) - trained
+        end = [f"{kept:,} more numbers are kept: frozen parameters and statistics"] if kept else []
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *end, f"outputs: {memory / 1000:,.1f} kB"])
+
+
+def positive(owner: Any, **numbers: int) -> None:
+    """Raise ValueError for sizes of a module that are not at least 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{type(owner).__name__} got {name}={number}: it must be at least 1")
+
+
+def as_module(name: str, function: Callable[..., Any], inputs: int = 1) -> Any:
+    """A class of modules that call a function of so many inputs, whose options are those of the constructor."""
+    signature = inspect.signature(function)
+    options = [*signature.parameters][inputs:]
+
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        bound = signature.bind(*(None,) * inputs, *args, **given)
+        bound.apply_defaults()
+        vars(self).update((option, bound.arguments[option]) for option in options)
+
+    def forward(self: Any, *given: Any) -> Any:
+        return function(*given, **{option: getattr(self, option) for option in options})
+
+    own = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *map(signature.parameters.get, options)]
+    init.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined, arg-type]
+    about = f"`minigrad.nn.{function.__name__}` as a module, which is made of its options."
+    its = {"__init__": init, "forward": forward, "__doc__": about, "__module__": function.__module__}
+    return type(name, (Module,), its)
 
 
 say_instead(Module, MODULES)
@@ -146,22 +191,45 @@ def _shown(layer: Any) -> str:
     return repr(layer) if isinstance(layer, (Module, list, tuple, dict)) else getattr(layer, "__name__", repr(layer))
 
 
-def note_output(layer: Callable[..., Any], output: Any) -> None:
-    """Note what a layer has returned, where that is wanted."""
-    outputs = _outputs.get()
-    if outputs is not None:
-        outputs.append((layer, output))
+class Notes(Mode):
+    """What a summary in progress sees: the layers that were called, what they returned, and how much was multiplied."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, Any, int]] = []
+        self.products = 0
+
+    def taken(self, layer: Callable[..., Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a layer, and note what it returned, and the products that were not in the layers inside of it."""
+        before, self.products = self.products, 0
+        output = call(*args, **kwargs)
+        self.rows.append((layer, output[0] if isinstance(output, tuple) and output else output, self.products))
+        self.products = before
+        return output
+
+    def call(self, go_on: Callable[..., Any], function: Any, args: Any, kwargs: Any) -> Any:
+        if go_on is call_other and function in composites:
+            return composites[function](*args, **kwargs)
+        answer = outside(go_on, function, args, kwargs)
+        if function in (np.matmul, np.inner):
+            self.products += answer.size * np.shape(args[0])[-1]
+        return answer
+
+
+def called(layer: Callable[..., Any], x: Any) -> Any:
+    """What any function returns; a `summary` in progress takes it for a layer."""
+    notes = _notes.get()
+    return layer(x) if notes is None or isinstance(layer, Module) else notes.taken(layer, layer, x)
 
 
 @contextmanager
-def outputs_noted() -> Iterator[list[tuple[Any, Any]]]:
-    """A list of the layers that are called in the block, each with what it has returned."""
-    noted: list[tuple[Any, Any]] = []
-    token = _outputs.set(noted)
+def outputs_noted() -> Iterator[Notes]:
+    """Notes of the layers that are called in the block, with what each has returned."""
+    notes = Notes()
+    token = _notes.set(notes)
     try:
-        yield noted
+        yield notes
     finally:
-        _outputs.reset(token)
+        _notes.reset(token)
 
 
 def in_mode(model: Any, training: bool) -> Switch:

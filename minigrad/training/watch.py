@@ -27,10 +27,10 @@ class Watch:
             self.note("gradient", name, np.nan if parameter.grad is None else parameter.grad)
         if self.x is None:
             return
-        with in_mode(training.model, training=False), no_grad(), outputs_noted() as outputs:
+        with in_mode(training.model, training=False), no_grad(), outputs_noted() as notes:
             training.model(self.x)
         before = None
-        for i, (layer, output) in enumerate(outputs):
+        for i, (layer, output, _) in enumerate(notes.rows):
             if output is not before:  # a layer around others gives what the last of them gave
                 name = getattr(layer, "__name__", None) or repr(layer).partition("(\n")[0]
                 self.note("activation", f"{i} {name}", numbers_of(output))

@@ -154,10 +154,15 @@ ACTIVATIONS: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
     nn.leaky_relu: lambda x: np.where(x > 0, x, 0.01 * x),
     nn.softplus: lambda x: np.log1p(np.exp(x)),
     nn.gelu: lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    nn.elu: lambda x: np.where(x > 0, x, np.exp(x) - 1),
+    nn.selu: lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(x) - 1)),
+    nn.silu: lambda x: x / (1 + np.exp(-x)),
+    nn.mish: lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    nn.hardtanh: lambda x: np.clip(x, -1, 1),
     nn.softmax: softmax,
     nn.log_softmax: lambda x: np.log(softmax(x)),
 }
-KINKED = {nn.relu, nn.leaky_relu}
+KINKED = {nn.relu, nn.leaky_relu, nn.elu, nn.selu, nn.hardtanh}
 OVER_AN_AXIS = {nn.softmax, nn.log_softmax}
 activations = pytest.mark.parametrize("f", ACTIVATIONS, ids=lambda f: f.__name__)
 
@@ -168,7 +173,9 @@ def arrays(dtype: Any = np.float64, size: float = 30, min_dims: int = 1, **sides
 
 
 def test_every_activation_is_tried() -> None:
-    assert {name for name in vars(nn.activations) if name in nn.__all__} == {f.__name__ for f in ACTIVATIONS}
+    assert {name for name in vars(nn.activations) if name in nn.__all__ and name.islower()} == {
+        f.__name__ for f in ACTIVATIONS
+    }
 
 
 @activations
@@ -254,6 +261,11 @@ AT_INFINITY = [  # function, at -inf, at inf, its derivatives there
     (nn.leaky_relu, -INF,  INF, 0.01, 1),
     (nn.softplus,      0,  INF, 0, None),
     (nn.gelu,          0,  INF, 0, 1),
+    (nn.elu,          -1,  INF, 0, 1),
+    (nn.selu, -1.7580993408473766, INF, 0, 1.0507009873554805),
+    (nn.silu,          0,  INF, 0, 1),
+    (nn.mish,          0,  INF, 0, 1),
+    (nn.hardtanh,     -1,    1, 0, 0),
 ]
 # fmt: on
 
@@ -264,7 +276,7 @@ def test_at_infinity(f: Any, low: float, high: float, slope_low: float, slope_hi
     np.testing.assert_allclose(f(np.array([-INF, INF], dtype)), [low, high], atol=1e-250)
     assert derivative(f)(dtype(-INF)) == pytest.approx(slope_low, rel=1e-6, abs=1e-250)
     if slope_high is not None:
-        assert derivative(f)(dtype(INF)) == slope_high
+        assert derivative(f)(dtype(INF)) == pytest.approx(slope_high, rel=1e-6)
 
 
 @activations
@@ -282,6 +294,9 @@ def test_slopes_at_kinks(zero: float) -> None:
     assert derivative(nn.leaky_relu)(zero) == 0.01
     assert derivative(lambda x: nn.leaky_relu(x, negative_slope=0.25))(zero) == 0.25
     assert nn.leaky_relu(-2.0, 0.25) == -0.5
+    assert derivative(nn.elu)(zero) == 1
+    assert derivative(lambda x: nn.elu(x, 0.5))(zero) == 0.5
+    assert derivative(nn.hardtanh)(1.0) == derivative(nn.hardtanh)(-1.0) == 0
 
 
 def test_gelu_is_near_its_definition() -> None:
@@ -305,6 +320,13 @@ def test_the_same_numbers_as_pytorch() -> None:
         (nn.leaky_relu, F.leaky_relu),
         (nn.softplus, F.softplus),
         (nn.gelu, lambda x: F.gelu(x, approximate="tanh")),
+        (nn.elu, F.elu),
+        (lambda x: nn.elu(x, 0.3), lambda x: F.elu(x, 0.3)),
+        (nn.selu, F.selu),
+        (nn.silu, F.silu),
+        (nn.mish, F.mish),
+        (nn.hardtanh, F.hardtanh),
+        (lambda x: nn.hardtanh(x, -2, 0.5), lambda x: F.hardtanh(x, -2, 0.5)),
         (nn.softmax, lambda x: torch.softmax(x, -1)),
         (nn.log_softmax, lambda x: torch.log_softmax(x, -1)),
     ]

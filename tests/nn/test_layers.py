@@ -1,6 +1,9 @@
 """Layers: the affine map, dropout, flattening and sequences."""
 
+import copy
 import math
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,6 +241,11 @@ def test_a_batch_of_nothing_goes_through_a_model() -> None:
         (nn.LeakyReLU(0.2), lambda x: nn.leaky_relu(x, 0.2)),
         (nn.Softplus(), nn.softplus),
         (nn.GELU(), nn.gelu),
+        (nn.ELU(0.5), lambda x: nn.elu(x, 0.5)),
+        (nn.SELU(), nn.selu),
+        (nn.SiLU(), nn.silu),
+        (nn.Mish(), nn.mish),
+        (nn.Hardtanh(-2.0, 3.0), lambda x: nn.hardtanh(x, -2.0, 3.0)),
         (nn.Softmax(), nn.softmax),
         (nn.Softmax(axis=0), lambda x: nn.softmax(x, 0)),
     ],
@@ -249,3 +257,129 @@ def test_activation_layers_are_their_functions(layer: Any, function: Any, seed: 
     np.testing.assert_array_equal(layer(x), function(x))
     assert isinstance(layer(mg.Tensor(x)), mg.Tensor)
     assert layer.parameters() == []
+
+
+# ------------------------------------------------------------------------------------- Residual, Embedding and PReLU
+
+
+def test_residual_adds_its_input() -> None:
+    layer = nn.Residual(nn.Linear(3, 4, dtype=np.float64), np.tanh, nn.Linear(4, 3, dtype=np.float64))
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    np.testing.assert_array_equal(layer(x).data, x + layer.layers(x).data)
+    assert next(name for name, _ in layer.named_parameters()) == "layers.0.weight"
+    with pytest.raises(ValueError, match=r"(?s)Residual\(.*made \(2, 4\) of \(2, 3\), and the two are to be added"):
+        nn.Residual(nn.Linear(3, 4))(x)
+
+
+@given(nps.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4), st.sampled_from([np.int64, np.uint8]))
+def test_embedding_takes_rows_and_gives_them_their_gradients(shape: tuple[int, ...], dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    layer = nn.Embedding(5, 3, rng=rng, dtype=np.float64)
+    indices = np.asarray(rng.integers(5, size=shape)).astype(dtype)
+    out, g = layer(indices), rng.normal(size=(*shape, 3))
+    np.testing.assert_array_equal(out.data, layer.weight.data[indices])
+    out.backward(g)
+    expected = np.zeros((5, 3))
+    for place in np.ndindex(*shape):
+        expected[indices[place]] += g[place]
+    np.testing.assert_allclose(layer.weight.grad, expected, atol=1e-14)
+
+
+def test_embedding_has_right_derivatives_and_refuses_other_indices() -> None:
+    layer, indices = nn.Embedding(4, 2), np.array([[0, 3], [3, 1]])
+
+    def f(weight: Any) -> Any:
+        layer.weight = weight
+        return np.square(layer(indices))
+
+    check_grads(f, [np.random.default_rng(0).normal(size=(4, 2))], order=2)
+    layer = nn.Embedding(4, 2)
+    for wrong in ([-1, 2], [0, 4]):
+        for form in (layer, mg.compile(layer)):
+            with pytest.raises(ValueError, match=f"Embedding got indices from {min(wrong)} to {max(wrong)} for 4 rows"):
+                form(np.array(wrong))
+    with pytest.raises(TypeError, match=r"Embedding\(4, 2\) takes integers, not float64"):
+        layer(np.array([1.0]))
+    with pytest.raises(ValueError, match="Embedding got embedding_dim=0: it must be at least 1"):
+        nn.Embedding(4, 0)
+    assert abs(np.std(nn.Embedding(300, 100).weight.data) - 1) < 0.02
+
+
+def test_prelu_learns_its_slopes() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.1, 1, (2, 3, 2)) * rng.choice([-1, 1], (2, 3, 2))
+    one, each = nn.PReLU(dtype=np.float64), nn.PReLU(3, init=0.5, dtype=np.float64)
+    np.testing.assert_allclose(one(x).data, np.where(x > 0, x, 0.25 * x))
+    each.weight.data = np.array([0.1, 0.2, 0.3])
+    np.testing.assert_allclose(each(x).data, np.where(x > 0, x, np.array([[0.1], [0.2], [0.3]]) * x))
+    np.testing.assert_allclose(each(x[..., 0]).data, np.where(x > 0, x, np.array([[0.1], [0.2], [0.3]]) * x)[..., 0])
+
+    def f(x: Any, weight: Any) -> Any:
+        each.weight = weight
+        return each(x)
+
+    check_grads(f, [x, np.array([0.1, -0.2, 0.3])], order=2)
+    with pytest.raises(ValueError, match=r"PReLU\(.*shape \(2, 4\), and \(n, 3, \.\.\.\) was wanted"):
+        nn.PReLU(3)(np.ones((2, 4)))
+
+
+def test_the_familiar_names() -> None:
+    class Familiar(nn.Module):
+        def __init__(self) -> None:
+            self.scale, self.steps = nn.Parameter(np.ones(2)), nn.Buffer(np.zeros(3))
+            self.layers = nn.ModuleList([nn.Linear(2, 2)])
+            self.heads = nn.ModuleDict({"a": nn.Linear(2, 1)})
+
+    model = Familiar()
+    names = ["scale", "layers.0.weight", "layers.0.bias", "heads.a.weight", "heads.a.bias"]
+    assert [name for name, _ in model.named_parameters()] == names
+    assert [*model.state_dict()] == ["scale", "steps", *names[1:]]
+
+
+LAYERS: list[tuple[Any, tuple[int, ...], Any]] = [
+    (lambda rng: nn.Conv1d(2, 3, 2, rng=rng), (4, 2, 5), None),
+    (lambda rng: nn.Conv2d(2, 4, 3, padding="same", groups=2, rng=rng), (4, 2, 5, 3), None),
+    (lambda rng: nn.ConvTranspose2d(2, 3, 3, 2, rng=rng), (4, 2, 3, 3), None),
+    (lambda rng: nn.Sequential(nn.Conv2d(1, 2, 3, rng=rng), nn.MaxPool2d(2), nn.AvgPool2d(2)), (4, 1, 6, 6), None),
+    (lambda rng: nn.Sequential(nn.AvgPool1d(2), nn.BatchNorm1d(3)), (4, 3, 4), None),
+    (lambda rng: nn.Sequential(nn.GroupNorm(2, 4), nn.LayerNorm(3), nn.RMSNorm(3), nn.PReLU(4)), (2, 4, 3), None),
+    (lambda rng: nn.Embedding(5, 3, rng=rng), (4, 2), 5),
+    (lambda rng: nn.GRU(3, 2, 2, rng=rng), (4, 2, 3), None),
+    (lambda rng: nn.LSTMCell(3, 2, rng=rng), (4, 3), None),
+    (lambda rng: nn.TransformerBlock(4, 2, activation=nn.silu, rng=rng), (2, 3, 4), None),
+    (lambda rng: nn.Residual(nn.Linear(3, 3, rng=rng), nn.Mish()), (2, 3), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "shape", "classes"), LAYERS, ids=lambda value: "")
+def test_layers_are_compiled_saved_loaded_copied_and_summed_up(
+    make: Any, shape: tuple[int, ...], classes: int | None, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    layer, other = make(np.random.default_rng(1)), make(np.random.default_rng(2))
+    x = rng.normal(size=shape).astype(np.float32) if classes is None else rng.integers(classes, size=shape)
+
+    def run(f: Any, model: Any) -> list[np.ndarray]:
+        """The first output, and the gradients of a loss."""
+        model.zero_grad()
+        out = f(x)
+        while isinstance(out, tuple):
+            out = out[0]
+        np.sum(np.square(out)).backward()
+        return [out.data, *(p.grad for p in model.parameters())]
+
+    for mode in (layer.train, layer.eval):
+        mode()
+        expected = run(layer, layer)
+        for found, wanted in zip(run(mg.compile(layer), layer), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    layer.save(tmp_path / "layer.npz")
+    other.eval().load(tmp_path / "layer.npz")
+    for model in (
+        other,
+        copy.deepcopy(layer),
+        pickle.loads(pickle.dumps(other)) if "silu" not in repr(other) else other,
+    ):
+        for found, wanted in zip(run(model, model), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert "total" in layer.summary(x)

@@ -21,6 +21,7 @@ LOSSES: dict[Any, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     nn.huber_loss: lambda p, t: np.where(np.abs(p - t) < 1, (p - t) ** 2 / 2, np.abs(p - t) - 0.5),
     nn.log_loss: lambda p, t: -t * np.log(p) - (1 - t) * np.log(1 - p),
     nn.log_loss_with_logits: lambda x, t: np.log(1 + np.exp(x)) - t * x,
+    nn.kl_div: lambda p, t: t * (np.log(t) - p),
 }
 losses = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
 
@@ -38,13 +39,26 @@ def inputs(loss: Any, rng: np.random.Generator, shape: tuple[int, ...], dtype: A
     return [prediction.astype(dtype), target.astype(dtype)]
 
 
+OBJECTS: dict[str, Any] = {
+    "MSELoss": nn.mse_loss,
+    "L1Loss": nn.l1_loss,
+    "HuberLoss": nn.huber_loss,
+    "BCELoss": nn.log_loss,
+    "BCEWithLogitsLoss": nn.log_loss_with_logits,
+    "CrossEntropyLoss": nn.cross_entropy,
+    "NLLLoss": nn.nll_loss,
+    "KLDivLoss": nn.kl_div,
+}
+
 seeds = st.integers(0, 2**32)
 shapes = nps.array_shapes(min_dims=0, max_dims=3, max_side=4)
 
 
 def test_every_loss_is_tried() -> None:
-    tried = {f.__name__ for f in [*LOSSES, nn.cross_entropy]}
-    assert {name for name in vars(nn.losses) if name in nn.__all__} - set(vars(nn.activations)) == tried
+    tried = {f.__name__ for f in [*LOSSES, nn.cross_entropy, nn.nll_loss]}
+    assert {name for name in vars(nn.losses) if name in nn.__all__} - set(vars(nn.activations)) - OBJECTS.keys() - {
+        "Module"
+    } == tried
 
 
 @losses
@@ -453,7 +467,9 @@ def test_a_single_class_is_nothing_to_learn(shape: tuple[int, ...]) -> None:
         nn.cross_entropy(0.5, 0)
 
 
-@pytest.mark.parametrize("loss", [nn.mse_loss, nn.l1_loss, nn.huber_loss, *BINARY, nn.cross_entropy])
+@pytest.mark.parametrize(
+    "loss", [nn.mse_loss, nn.l1_loss, nn.huber_loss, *BINARY, nn.cross_entropy, nn.nll_loss, nn.kl_div]
+)
 @pytest.mark.parametrize("words", [["yes", "no"], [None, 1.0], np.array(["2020", "2021"], "M8[Y]")])
 def test_words_are_no_numbers(loss: Any, words: Any) -> None:
     words = np.array(words, None if isinstance(words, np.ndarray) else object if None in words else str)
@@ -482,9 +498,137 @@ def test_a_compiled_loss_checks_every_batch(loss: Any, pure: bool) -> None:
             compiled(mg.Tensor(bad, requires_grad=True), good)
 
 
+# --------------------------------------------------------------------------- weights, ignored labels and smoothing
+
+
+@given(seeds, st.integers(1, 5), st.integers(2, 5), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.3, 1.0]))
+def test_options_of_cross_entropy_follow_the_definition(
+    seed: int, n: int, classes: int, weighted: bool, ignoring: bool, smoothing: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits, labels = rng.normal(0, 3, (n, classes)), rng.integers(classes, size=n)
+    weight = rng.uniform(0.5, 2, classes) if weighted else np.ones(classes)
+    labels[0] = 0
+    ignored = {-7} if ignoring else set()
+    given_labels = np.where(np.arange(n) % 2 == 1, -7, labels) if ignoring else labels
+    log_p, losses, total = np.log(softmax(logits)), [], 0.0
+    for row, label in zip(log_p, given_labels.tolist(), strict=True):
+        target = np.full(classes, smoothing / classes)
+        target[label if label not in ignored else 0] += 1 - smoothing
+        counted = float(label not in ignored)
+        losses.append(-counted * np.sum(target * weight * row))
+        total += counted * weight[label if label not in ignored else 0]
+    options = {"weight": weight if weighted else None, "ignore_index": -7 if ignoring else None}
+    for f, x in [(nn.cross_entropy, logits), (nn.nll_loss, log_p)]:
+        if f is nn.cross_entropy:
+            options["label_smoothing"] = smoothing
+        elif smoothing:
+            continue
+        else:
+            options.pop("label_smoothing")
+        np.testing.assert_allclose(f(x, given_labels, "none", **options), losses, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(f(x, given_labels, "sum", **options), sum(losses), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(f(x, given_labels, **options), sum(losses) / total, rtol=1e-10, atol=1e-12)
+        check_grads(lambda x, f=f: f(x, given_labels, **options), [x], order=1)
+
+
+@pytest.mark.parametrize("f", [nn.cross_entropy, nn.nll_loss])
+def test_weights_and_labels_are_checked(f: Any) -> None:
+    scores, labels = np.zeros((2, 3)), np.array([0, -100])
+    with pytest.raises(ValueError, match=f"{f.__name__} got labels from -100 to 0 for 3 classes"):
+        f(scores, labels)
+    with pytest.raises(ValueError, match=f"{f.__name__} got labels from -100 to 0 for 3 classes"):
+        f(scores, labels, ignore_index=-1)
+    assert f(scores, labels, ignore_index=-100).shape == ()
+    with pytest.raises(ValueError, match=r"got a weight of shape \(2,\) for 3 classes"):
+        f(scores, [0, 1], weight=np.ones(2))
+    with pytest.raises(ValueError, match="it is a share, from 0 to 1"):
+        nn.cross_entropy(scores, [0, 1], label_smoothing=1.5)
+
+
+def test_targets_are_checked_before_they_are_smoothed_or_weighted() -> None:
+    logits, wrong = np.zeros((1, 3)), np.array([[0.0, 1.2, -0.2]])
+    for options in ({"label_smoothing": 0.5}, {"weight": np.full(3, 0.1)}):
+        with pytest.raises(ValueError, match="cross_entropy got targets from"):
+            nn.cross_entropy(logits, wrong, **options)
+    with pytest.raises(ValueError, match="kl_div got targets from"):
+        nn.kl_div(logits, wrong)
+    with pytest.raises(ValueError, match="ignore_index=1, which is for labels"):
+        nn.cross_entropy(logits, np.array([[0.0, 0.5, 0.5]]), ignore_index=1)
+    with pytest.raises(ValueError, match=r"weight of shape \(1,\) for 3 classes"):
+        nn.cross_entropy(logits, np.array([[0.0, 0.5, 0.5]]), weight=np.ones(1))
+    with pytest.raises(ValueError, match=r"pos_weight has shape \(3,\), which does not go with targets \(2, 1\)"):
+        nn.log_loss_with_logits(np.zeros((2, 1)), np.zeros((2, 1)), pos_weight=np.ones(3))
+    with pytest.raises(ValueError, match=r"nll_loss of logits of shape \(\)"):
+        nn.nll_loss(0.5, 0)
+
+
+def test_what_counts_for_nothing_costs_nothing_at_infinity() -> None:
+    logits = np.array([[-np.inf, 0.0, 0.0]])
+    log2 = np.log(2)
+    np.testing.assert_allclose(nn.cross_entropy(logits, [1], weight=np.array([0.0, 1.0, 1.0])), log2)
+    np.testing.assert_allclose(
+        nn.cross_entropy(logits, [1], weight=np.array([0, 1, 1.0]), label_smoothing=0.3), log2 * 0.9
+    )
+    np.testing.assert_allclose(nn.cross_entropy(logits, np.array([[0, 0.5, 0.5]]), weight=np.ones(3)), log2)
+    np.testing.assert_allclose(
+        nn.log_loss_with_logits(np.array([np.inf, -np.inf]), np.array([1.0, 0.0]), pos_weight=2), 0
+    )
+    log_p = np.array([-np.inf, -log2, -log2])
+    assert nn.kl_div(log_p, np.exp(log_p)) == nn.kl_div(log_p, log_p, log_target=True) == 0
+
+
+def test_losses_of_labels_are_added_up_in_single_precision() -> None:
+    logits, labels = np.array([[0.0, 20.0]] * 5000, np.float16), np.zeros(5000, int)
+    for options in ({"weight": np.ones(2, np.float16)}, {"ignore_index": -1}, {"weight": np.full(2, 30, np.float16)}):
+        found = nn.cross_entropy(logits, labels, **options)
+        assert found.dtype == np.float16
+        assert found == 20
+
+
+def test_kl_div_of_a_target_with_zeros_and_of_logarithms() -> None:
+    log_p, target = (
+        np.log(softmax(np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]]))),
+        np.array([[0.0, 0.25, 0.75], [1, 0, 0]]),
+    )
+    found = nn.kl_div(log_p, target, "none")
+    assert found[0, 0] == found[1, 1] == 0
+    np.testing.assert_allclose(found[1, 0], -log_p[1, 0])
+    np.testing.assert_allclose(nn.kl_div(log_p, target, "batchmean"), found.sum() / 2)
+    soft = softmax(np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0]]))
+    np.testing.assert_allclose(nn.kl_div(log_p, np.log(soft), log_target=True), nn.kl_div(log_p, soft))
+    check_grads(lambda p, t: nn.kl_div(p, t, log_target=True), [log_p, np.log(soft)], order=2)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_losses_as_objects(name: str) -> None:
+    rng, function = np.random.default_rng(0), OBJECTS[name]
+    p = np.log(softmax(rng.normal(size=(4, 3))))
+    p, target = (softmax(p), softmax(p[::-1])) if name == "BCELoss" else (p, softmax(p[::-1]))
+    target = rng.integers(3, size=4) if name == "NLLLoss" else target
+    loss = getattr(nn, name)()
+    assert loss(p, target) == function(p, target)
+    assert getattr(nn, name)(reduction="sum")(p, target) == function(p, target, "sum")
+    assert loss.parameters() == []
+    assert repr(loss).startswith(f"{name}(reduction='mean'")
+    with pytest.raises(TypeError, match="strange"):
+        getattr(nn, name)(strange=1)
+
+
+def test_losses_as_objects_take_options() -> None:
+    logits, labels, weight = np.array([[1.0, 2.0, 0.0]] * 2), np.array([0, 2]), np.array([1.0, 2.0, 3.0])
+    found = nn.CrossEntropyLoss(weight=weight, label_smoothing=0.1)(logits, labels)
+    assert found == nn.cross_entropy(logits, labels, weight=weight, label_smoothing=0.1)
+    assert nn.HuberLoss(delta=3.0)(np.array([2.0]), np.array([0.0])) == 2
+    x, t = np.array([0.5, -0.5]), np.array([1.0, 0.0])
+    found = nn.BCEWithLogitsLoss(pos_weight=3.0, reduction="none")(x, t)
+    np.testing.assert_allclose(found, [3 * np.log1p(np.exp(-0.5)), np.log1p(np.exp(-0.5))])
+
+
 # ---------------------------------------------------------------------------------------------------------- parity
 
 
+@pytest.mark.filterwarnings("ignore:reduction")  # that "mean" of kl_div will be another one some day
 def test_the_same_numbers_as_pytorch() -> None:
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
@@ -505,7 +649,17 @@ def test_the_same_numbers_as_pytorch() -> None:
             (nn.huber_loss, F.huber_loss, x, t),
             (nn.log_loss, F.binary_cross_entropy, p, t),
             (nn.log_loss_with_logits, F.binary_cross_entropy_with_logits, x, t),
+            (nn.kl_div, F.kl_div, x, t),
+            (nn.nll_loss, F.nll_loss, logits, labels),
             (nn.cross_entropy, F.cross_entropy, logits, labels),
             (nn.cross_entropy, F.cross_entropy, logits, softmax(logits[::-1])),
         ]:
             compare(ours(f, target, reduction=reduction), theirs(g, target, reduction=reduction), at)
+        weight, target = rng.uniform(0.5, 2, 5), np.where(labels == 2, -100, labels)
+        for smoothing in (0.0, 0.2):
+            options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": -100}
+            compare(
+                ours(nn.cross_entropy, target, weight=weight, **options),
+                theirs(F.cross_entropy, target, weight=torch.tensor(weight), **options),
+                logits,
+            )

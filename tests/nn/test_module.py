@@ -120,8 +120,23 @@ def test_a_switch_is_true_or_false(wrong: Any) -> None:
         model.train(wrong)
     with pytest.raises(TypeError, match=r"got training=.*; wanted True or False"):
         model.training = wrong
-    with pytest.raises(TypeError, match=r"got bias=.*; wanted True or False"):
-        nn.Linear(2, 3, wrong)
+    made: dict[str, list[Any]] = {
+        "bias": [nn.Linear, lambda *n, **k: nn.Conv1d(*n, 2, **k), nn.RNN, nn.GRUCell,
+                 lambda *n, **k: nn.MultiheadAttention(2, 2, **k), lambda *n, **k: nn.LayerNorm(2, **k)],
+        "batch_first": [nn.LSTM, lambda *n, **k: nn.TransformerBlock(2, 2, **k)],
+        "affine": [lambda *n, **k: nn.BatchNorm1d(2, **k), lambda *n, **k: nn.GroupNorm(2, 2, **k)],
+        "track_running_stats": [lambda *n, **k: nn.BatchNorm2d(2, **k)],
+        "elementwise_affine": [lambda *n, **k: nn.RMSNorm(2, **k)],
+        "log_target": [lambda *n, **k: nn.kl_div(np.zeros(2), np.zeros(2), **k)],
+    }  # fmt: skip
+    for name, makers in made.items():
+        for make in makers:
+            with pytest.raises(TypeError, match=rf"got {name}=.*; wanted True or False"):
+                make(2, 3, **{name: wrong})
+    attention, x = nn.MultiheadAttention(2, 2), np.zeros((1, 1, 2), np.float32)
+    for name in ("need_weights", "average_attn_weights", "is_causal"):
+        with pytest.raises(TypeError, match=rf"got {name}=.*; wanted True or False"):
+            attention(x, x, x, **{name: wrong})
     assert model.training
     assert model[0].training
     assert not model.train(np.False_).training
@@ -343,15 +358,16 @@ def test_a_notebook_shows_the_layers_and_a_table_of_the_parameters() -> None:
 def test_summary_is_a_table() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 100), np.tanh, nn.Linear(100, 10), nn.Softmax())
     assert model.summary((28, 28)) == (
-        "layer             output shape  parameters\n"
-        "------------------------------------------\n"
-        "Flatten()         (n, 784)               0\n"
-        "Linear(784, 100)  (n, 100)          78,500\n"
-        "tanh              (n, 100)               0\n"
-        "Linear(100, 10)   (n, 10)            1,010\n"
-        "Softmax(axis=-1)  (n, 10)                0\n"
-        "------------------------------------------\n"
-        "total                               79,510"
+        "layer             output shape  parameters  multiply-adds\n"
+        "---------------------------------------------------------\n"
+        "Flatten()         (n, 784)               0              0\n"
+        "Linear(784, 100)  (n, 100)          78,500         78,400\n"
+        "tanh              (n, 100)               0              0\n"
+        "Linear(100, 10)   (n, 10)            1,010          1,000\n"
+        "Softmax(axis=-1)  (n, 10)                0              0\n"
+        "---------------------------------------------------------\n"
+        "total                               79,510         79,400\n"
+        "outputs: 4.0 kB"
     )
 
 
@@ -375,11 +391,10 @@ def test_summary_of_nested_and_shared_layers() -> None:
 def rows(table: str) -> list[tuple[str, ...]]:
     """The cells of a summary."""
     first, _, *lines = table.splitlines()
-    ends = first.index("output shape"), len(first) - len("parameters")
-    cells = [
-        (line[: ends[0]], line[ends[0] : ends[1]], line[ends[1] :]) for line in lines if not line.startswith("---")
-    ]
-    return [tuple(cell.strip() for cell in row) for row in cells]
+    lines = lines[: next(i for i, line in enumerate(lines) if line.startswith("total")) + 1]
+    ends = first.index("output shape"), first.index("  parameters"), first.index("  multiply-adds")
+    cells = [(line[: ends[0]], line[ends[0] : ends[1]], line[ends[1] : ends[2]]) for line in lines]
+    return [tuple(cell.strip() for cell in row) for row in cells if not row[0].startswith("---")]
 
 
 def test_summary_of_a_module_of_ones_own() -> None:
@@ -390,6 +405,40 @@ def test_summary_of_a_module_of_ones_own() -> None:
         ("Residual", "(n, 1)", "7"),  # its scale, and the head that the call has not used
         ("total", "", "32"),
     ]
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        self.first, self.second = nn.Linear(2, 3, bias=False), nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return self.first(x) @ np.swapaxes(self.second(y), -1, -2)
+
+
+def test_summary_of_several_inputs_counts_products_where_they_are() -> None:
+    table = TwoInputs().summary((5, 2), (6, 4)).splitlines()
+    assert [line.split()[-1] for line in table if "Linear" in line] == ["30", "72"]
+    assert [line.split()[-1] for line in table if line.startswith(("TwoInputs", "total"))] == ["90", "192"]
+    assert "(n, 5, 6)" in table[4]
+    assert table[-1] == f"outputs: {(15 + 18 + 30) * 4 / 1000:.1f} kB"
+
+
+def test_summary_of_convolutions_frozen_layers_and_integers() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3))
+    model[3].weight.requires_grad = False
+    table = model.summary((1, 4, 4))
+    assert "Conv2d(1, 2, (3, 3), padding='same')  (n, 2, 4, 4)          20            288" in table
+    assert "\n101 more numbers are kept: frozen parameters and statistics\n" in table  # 96 and 5
+    integers = nn.Sequential(nn.Embedding(10, 4), nn.GRU(4, 3, batch_first=True)).summary(np.zeros((1, 6), int))
+    assert "GRU(4, 3, batch_first=True)  (n, 6, 3)             81            378" in integers
+
+
+def test_options_that_are_not_the_default_are_shown() -> None:
+    assert repr(nn.Conv2d(1, 8, 5)) == "Conv2d(1, 8, (5, 5))"
+    assert repr(nn.Conv2d(2, 8, (5, 3), 2, groups=2)) == "Conv2d(2, 8, (5, 3), stride=(2, 2), groups=2)"
+    assert repr(nn.LSTM(3, 4, 2)) == "LSTM(3, 4, num_layers=2)"
+    assert repr(nn.BatchNorm1d(3, momentum=0.5)) == "BatchNorm1d(3, momentum=0.5)"
+    assert repr(nn.Dropout()) == "Dropout(p=0.5)"
 
 
 def test_summary_leaves_the_model_as_it_was() -> None:

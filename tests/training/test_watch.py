@@ -31,6 +31,18 @@ def test_each_epoch_has_the_sizes_of_weights_last_gradients_and_activations():
     assert [*activations] == ["0 Linear(2, 4)", "1 Tanh()", "2 Centre()", "3 Linear(4, 1)"]
 
 
+def test_of_what_a_layer_returns_its_output_is_watched():
+    class Last(nn.Module):
+        def forward(self, outputs):
+            return outputs[0][:, -1]
+
+    model, x = nn.Sequential(nn.GRU(2, 3, batch_first=True, rng=0), Last(), nn.Linear(3, 1, rng=0)), np.ones((4, 5, 2))
+    watched = watch(x)
+    mg.fit(model, nn.mse_loss, mg.optim.SGD(model), (x, np.ones((4, 1))), epochs=1, callbacks=[watched], progress=False)
+    expected = size(model[0](x)[0].data)
+    assert watched.norms["activation"]["0 GRU(2, 3, batch_first=True)"] == [pytest.approx(expected)]
+
+
 @pytest.mark.parametrize("compile", [True, "pure"])
 def test_watching_changes_nothing_and_programs_are_watched_as_well(compile):
     generators = [np.random.default_rng(0) for _ in range(3)]
