@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import contenders
+from benchmarks import contenders, layers
 from benchmarks.__main__ import main
 from benchmarks.functions import EVALUATORS, NO_SIMULATION, arrays
+from benchmarks.layers import LAYERS
 from benchmarks.networks import NETWORKS, RATE, check_agreement, problem
 from benchmarks.worker import answer_of, batches
 from profiles import scale
@@ -27,6 +28,13 @@ def test_minigrad_computes_what_hand_written_numpy_computes(name: str) -> None:
     answers = {one: answer_of(one, name)[1] for one in contenders if is_written(one, name)}
     for numbers in zip(*answers.values(), strict=True):
         check_agreement(name, dict(zip(answers, numbers, strict=True)))
+
+
+@pytest.mark.parametrize("name", scale([*LAYERS][:1], [*LAYERS]))
+def test_minigrad_computes_what_pytorch_computes(name: str) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    contenders = scale(["PyTorch", "minigrad"], layers.CONTENDERS)
+    check_agreement(name, {one: answer_of(one, name)[1][0] for one in contenders}, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import subprocess
@@ -18,6 +19,8 @@ from typing import Any
 
 from .contenders import CONTENDERS, PRODUCTS
 from .functions import CHAIN_SIZES, EVALUATORS, LOGISTIC_SIZE, NO_SIMULATION, SIMULATION_SIZE, THREADED
+from .layers import CONTENDERS as LAYER_CONTENDERS
+from .layers import LAYERS
 from .networks import NETWORKS, check_agreement
 
 ROOT = Path(__file__).parents[2]
@@ -53,8 +56,15 @@ TARGETS = [  # what takes at most so many times as long as a rival, on so many t
     (SIMULATION, "compiled, pure", "minigrad", 0.15, 1),
     (CHAIN, "compiled", "PyTorch", 0.70, 2),
     (CHAIN, "compiled", "JAX jit", 0.70, 2),
+    ("LeNet@64", "minigrad", "PyTorch", 1.2, 1),
+    ("LeNet@64", STEP, "PyTorch", 1.1, 1),
+    ("conv 3x3 16-32@64", "minigrad", "PyTorch", 2.0, 1),
+    ("conv 3x3 16-32 stride 2@64", "minigrad", "PyTorch", 2.0, 1),
+    ("GRU 128, 64 steps@32", "minigrad", "PyTorch", 1.6, 1),
+    ("GRU 128, 64 steps@32", STEP, "PyTorch", 1.1, 1),
+    ("attention 64, 4 heads@16", STEP, "PyTorch", 1.4, 1),
 ]
-MEASUREMENTS = [*NETWORKS, "chain", "logistic", "simulation", "costs"]
+MEASUREMENTS = [*NETWORKS, *LAYERS, "chain", "logistic", "simulation", "costs"]
 
 Job = tuple[str, str, int]  # problem, contender, threads
 Times = dict[Job, float]  # seconds per step of training, or per value and gradient
@@ -109,12 +119,14 @@ def time_all(jobs: list[Job], rounds: int, seconds: float) -> tuple[Times, float
 def jobs_of(measurements: list[str], chain_sizes: list[int], logistic_size: int) -> list[Job]:
     """What is to be timed: networks on one thread, functions on one and on two."""
     networks = [network for network in measurements if network in NETWORKS]
+    layers = [name for name in measurements if name in LAYERS]
     functions = [f"chain@{size}" for size in chain_sizes] if "chain" in measurements else []
     functions += [f"logistic@{logistic_size}"] if "logistic" in measurements else []
     loops = [SIMULATION] if "simulation" in measurements else []
     return [
         *((n, name, 1) for n in networks for name, c in CONTENDERS.items() if c.installed() and c.runs(n)),
         *((n, PRODUCTS, 1) for n in networks if not NETWORKS[n].adam),
+        *((n, name, 1) for n in layers for name in LAYER_CONTENDERS if CONTENDERS[name].installed()),
         *((f, name, 1) for f in functions for name, c in EVALUATORS.items() if c.installed()),
         *((f, name, 2) for f in functions for name, c in EVALUATORS.items() if c.installed() and name in THREADED),
         *((f, name, 1) for f in loops for name, c in EVALUATORS.items() if c.installed() and name not in NO_SIMULATION),
@@ -128,13 +140,15 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
-def time_table(times: Times, title: str, contenders: list[str], problems: dict[str, tuple[str, int]]) -> str:
-    """Times in µs, a problem and a number of threads a row, and in brackets how many times NumPy's on one thread."""
+def time_table(
+    times: Times, title: str, contenders: list[str], problems: dict[str, tuple[str, int]], rival: str = "NumPy"
+) -> str:
+    """Times in µs, a problem and a number of threads a row, and in brackets how many times a rival's on one thread."""
     rows = []
     for label, (problem, threads) in problems.items():
-        by_hand = times[problem, "NumPy", 1]
+        by_rival = times.get((problem, rival, 1), math.nan)
         found = [times.get((problem, contender, threads)) for contender in contenders]
-        rows.append([label, *(f"{time * 1e6:,.0f} ({time / by_hand:.2f})" if time else "-" for time in found)])
+        rows.append([label, *(f"{time * 1e6:,.0f} ({time / by_rival:.2f})" if time else "-" for time in found)])
     return markdown([title, *contenders], rows)
 
 
@@ -143,14 +157,18 @@ def tables(times: Times) -> list[str]:
     functions = {
         f"{problem}, {threads} thread{'s' * (threads > 1)}": (problem, threads)
         for problem, _, threads in times
-        if problem not in NETWORKS
+        if problem not in NETWORKS and problem not in LAYERS
     }
+    layers = {problem: (problem, 1) for problem, *_ in times if problem in LAYERS}
     found = []
     if networks:
         text = "One training step in µs, on one thread, and in brackets how many times that of hand-written NumPy.\n"
         text += "The compiled columns are minigrad's: of the loss alone, and of the whole step, replaying or pure.\n"
         text += f"`{PRODUCTS}` are the matrix products of the step alone; float32.\n\n"
         found.append(text + time_table(times, "layers@batch", [*CONTENDERS, PRODUCTS], networks))
+    if layers:
+        text = "One training step in µs, on one thread, and in brackets how many times that of PyTorch; float32.\n\n"
+        found.append(text + time_table(times, "layers@batch", LAYER_CONTENDERS, layers, "PyTorch"))
     if functions:
         text = "Value and gradient in µs, and in brackets how many times hand-written NumPy's on one thread; float64.\n"
         text += "The chain is `sum(sin(x) * exp(-x * x) + tanh(x))`; the logistic regression has 20 features;\n"
@@ -164,6 +182,7 @@ def costs(rounds: int) -> tuple[str, list[tuple[str, float, float, str]]]:
     operations = [worker("operation") for _ in range(rounds)]
     forward, backward = (median(answer[part] for answer in operations) for part in ("forward", "backward"))
     trace = median(worker("trace", LARGEST)["seconds"] for _ in range(rounds))
+    gru = median(worker("first", "GRU 128, 64 steps@32")["seconds"] for _ in range(rounds))
     lengths = [100, 1000, 4000]
     per_call = [median(found) for found in zip(*(growth(lengths) for _ in range(rounds)), strict=True)]
     programs = worker("batches", LARGEST)["programs"]
@@ -180,6 +199,7 @@ compiled, {compiled / 1e6:.2f} MB, {compiled / by_hand:.2f}."""
         ("recorded operation, forward and backward: below 5 µs", (forward + backward) * 1e6, 5, " µs"),
         ("`import minigrad` on top of `import numpy`: below 20 ms", extra_import * 1e3, 20, " ms"),
         (f"{LARGEST}: traced and compiled in less than 20 ms", trace * 1e3, 20, " ms"),
+        ("GRU 128, 64 steps@32: the first compiled step within 1 s", gru, 1, " s"),
         ("traced and compiled: at most 150 µs for each recorded call", max(per_call) * 1e6, 150, " µs"),
         (
             "traced and compiled in linear time: a long loop at most 1.3 of a short one",

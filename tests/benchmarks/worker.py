@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from . import layers
 from .contenders import CONTENDERS, PRODUCTS, products
 from .functions import EVALUATORS, arrays, loss_in
+from .layers import LAYERS
 from .networks import NETWORKS, problem
 
 
@@ -23,8 +25,8 @@ def answer_of(contender: str, name: str, threads: int = 1) -> tuple[Callable[[],
     That is the loss of the tenth step of training, after the updates of all others; or the value of a function and the
     length of its gradient.
     """
-    if name in NETWORKS:
-        step = CONTENDERS[contender].start(name)
+    if name in NETWORKS or name in LAYERS:
+        step = layers.start(contender, name) if name in LAYERS else CONTENDERS[contender].start(name)
         losses = [step() for _ in range(10)]
         return step, [float(losses[-1].item())]
     evaluate = EVALUATORS[contender].build(name, arrays(name), threads)
@@ -67,6 +69,14 @@ def trace(network: str) -> dict[str, Any]:
         step()
         times.append(perf_counter() - start)
     return {"seconds": times[0] - median(times[1:])}
+
+
+def first(name: str) -> dict[str, Any]:
+    """How long the first compiled step of layers takes, with all that it is made of."""
+    step = layers.start("compiled step", name)
+    start = perf_counter()
+    step().item()
+    return {"seconds": perf_counter() - start}
 
 
 def growth(*lengths: str) -> dict[str, Any]:
@@ -141,6 +151,6 @@ def operation(length: int = 1000, repeats: int = 51) -> dict[str, Any]:
 
 if __name__ == "__main__":
     measurement, *arguments = sys.argv[1:]
-    choices = [time, trace, growth, batches, memory, operation]
+    choices = [time, trace, first, growth, batches, memory, operation]
     measurements: dict[str, Callable[..., Any]] = {f.__name__: f for f in choices}
     print(json.dumps(measurements[measurement](*arguments)))
