@@ -101,7 +101,7 @@ def log_loss_with_logits(logits: Any, target: Any, reduction: Reduction = "mean"
 
 def _times(weight: Any, loss: Any) -> Any:
     """The product, and 0 where a weight of 0 meets an infinite loss."""
-    return weight * np.where(weight == 0, 0, loss)
+    return weight * np.where((weight == 0) & ~np.isfinite(loss), 0, loss)
 
 
 @composition

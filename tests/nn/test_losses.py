@@ -578,6 +578,14 @@ def test_what_counts_for_nothing_costs_nothing_at_infinity() -> None:
     assert nn.kl_div(log_p, np.exp(log_p)) == nn.kl_div(log_p, log_p, log_target=True) == 0
 
 
+def test_a_target_of_zero_has_a_slope() -> None:
+    x, target = np.array([[1.0, -2.0, 0.5]]), np.array([[0.0, 1.0, 0.0]])
+    slope = mg.grad(lambda t: nn.cross_entropy(x, t))(target)
+    np.testing.assert_allclose(slope, -np.log(softmax(x)), rtol=1e-12)
+    slope = mg.grad(lambda t: nn.log_loss_with_logits(x, t, "sum"))(target)
+    np.testing.assert_allclose(slope, -x, rtol=1e-12)
+
+
 def test_losses_of_labels_are_added_up_in_single_precision() -> None:
     logits, labels = np.array([[0.0, 20.0]] * 5000, np.float16), np.zeros(5000, int)
     for options in ({"weight": np.ones(2, np.float16)}, {"ignore_index": -1}, {"weight": np.full(2, 30, np.float16)}):
