@@ -6,7 +6,7 @@ and `dtype` is that of the parameters.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -35,6 +35,10 @@ class MultiheadAttention(Module):
     >>> [each.shape for each in attention(x, x, x)]
     [(5, 3, 4), (3, 5, 5)]
     """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...  # a pair
 
     def __init__(
         self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, batch_first: bool = False, *,
@@ -73,7 +77,7 @@ class MultiheadAttention(Module):
         for mask in masks:
             scores = np.where(mask, -np.inf, scores) if mask.dtype == bool else scores + mask
         weights = self.dropout(softmax(scores))
-        answer = weights @ heads[2]
+        answer: Any = weights @ heads[2]
         answer = self.out_proj(np.reshape(np.transpose(answer, (0, 2, 1, 3)), (n, queries, self.embed_dim)))
         answer = answer if self.batch_first else np.swapaxes(answer, 0, 1)
         if not flag("need_weights", need_weights):

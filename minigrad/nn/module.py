@@ -1,6 +1,7 @@
 """Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
 import inspect
+import functools
 import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad.engine import (  # isort: skip
-    Mode, Setting, Switch, call_other, clear, composites, no_grad, on, outside, setting, through,
+    Mode, Setting, Switch, Tensor, call_other, clear, composites, no_grad, on, outside, setting, through,
 )  # fmt: skip
 from minigrad.files import load_arrays, save_arrays
 from minigrad.names import MODULES, say_instead
@@ -67,9 +68,11 @@ class Module(Whole, metaclass=state.Constructed):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         notes = _notes.get()
-        return self.forward(*args, **kwargs) if notes is None else notes.taken(self, self.forward, *args, **kwargs)
+        run = self.forward if notes is None else functools.partial(notes.taken, self, self.forward)
+        output: Tensor = run(*args, **kwargs)
+        return output
 
     def expect(self, x: Any, fits: bool, wanted: str) -> None:
         """Raise ValueError for an input that does not fit, with the shapes that came and that are wanted."""

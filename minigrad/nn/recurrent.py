@@ -6,7 +6,7 @@ A kind of cell is said once, in `step`. What does not depend on the state is com
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -33,6 +33,10 @@ class Recurrent(Module):
     states: ClassVar[int] = 1
     suffix: ClassVar[str] = "_l{}"  # of the names of the weights of a layer
     step: Callable[..., tuple[Any, ...]]  # the next state, arrays of (n, hidden_size), of which the first is the output
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...  # a pair
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False, *,
