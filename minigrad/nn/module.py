@@ -1,7 +1,7 @@
 """Modules: functions that own parameters and have modes, and that can be saved, copied, shown and summed up."""
 
-import inspect
 import functools
+import inspect
 import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
