@@ -16,6 +16,8 @@ WRONG = [
     ("ten_points", "--seed", "-3"),
     ("custom_model", "--epochs", "-1"),
     ("custom_model", "--seed", "-1"),
+    ("characters", "--steps", "0"),
+    ("characters", "--seed", "-1"),
     ("compiled", "--steps", "0"),
     ("compiled", "--seed", "-1"),
     ("compiled", "--rate", "-0.5"),
@@ -25,7 +27,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "option", "value"), WRONG)
 def test_what_makes_no_sense_is_one_sentence(name, option, value, monkeypatch, capsys, tmp_path: Any) -> None:
-    pictures = [] if name in ("compiled", "backprop_by_hand") else ["--pictures", str(tmp_path)]
+    pictures = [] if name in ("characters", "compiled", "backprop_by_hand") else ["--pictures", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [f"{name}.py", option, value, *pictures])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(DEMOS / f"{name}.py"), run_name="__main__")
