@@ -9,16 +9,16 @@ import pytest
 import minigrad as mg
 from minigrad.engine import composites, constants, refusals, vjps
 
-SPACES = {"np": np, "np.linalg": np.linalg}
+SPACES = {"np": np, "np.linalg": np.linalg, "np.fft": np.fft}
 
 # These take no array of numbers, or NumPy does not hand them over: they make arrays and settings, and read files.
 STRANGERS = """
     arange array asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray asmatrix bartlett base_repr
-    binary_repr blackman bmat broadcast_shapes datetime_data diag_indices empty eye format_float_positional
+    binary_repr blackman bmat broadcast_shapes datetime_data diag_indices empty eye fftfreq format_float_positional
     format_float_scientific from_dlpack frombuffer fromfile fromfunction fromiter frompyfunc fromregex fromstring full
     genfromtxt get_include get_printoptions getbufsize geterr geterrcall hamming hanning identity indices info isdtype
     isfortran isscalar issubdtype iterable kaiser load loadtxt mask_indices mintypecode nested_iters ones
-    printoptions promote_types require row_stack set_printoptions setbufsize seterr seterrcall show_config
+    printoptions promote_types require rfftfreq row_stack set_printoptions setbufsize seterr seterrcall show_config
     show_runtime test tri tril_indices triu_indices typename zeros
 """
 TAKE_TENSORS = ["array", "asanyarray", "asarray", "asarray_chkfinite", "ascontiguousarray", "asfortranarray", "require"]
