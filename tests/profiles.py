@@ -6,6 +6,8 @@ HYPOTHESIS_PROFILE chooses; without it, it is `ci` where the variable CI is set,
 import os
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
@@ -14,3 +16,6 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") 
 def scale(few: T, many: T) -> T:
     """The first of two numbers in a quick run, and the second in a thorough one."""
     return many if PROFILE == "thorough" else few
+
+
+thorough_only = pytest.mark.skipif(PROFILE != "thorough", reason="it takes seconds, and runs in the thorough profile")

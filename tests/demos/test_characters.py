@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profiles import scale
+from profiles import scale, thorough_only
 
 ROOT = Path(__file__).parents[2]
 MODELS = ["recurrent", "attention"]
@@ -22,6 +22,7 @@ def test_it_is_short():
     assert len((ROOT / "demos" / "characters.py").read_text(encoding="utf-8").splitlines()) < 130
 
 
+@thorough_only
 @pytest.mark.parametrize("model", MODELS)
 def test_it_learns_and_writes_on_the_way(characters, capsys, model):
     steps, size, bound = scale((60, 40_000, 3.9), (2000, 600_000, 2.42))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profiles import scale
+from profiles import scale, thorough_only
 
 import minigrad as mg
 from minigrad import nn
@@ -79,6 +79,7 @@ def test_runs_from_the_command_line_in_any_folder(tmp_path):
     assert "steps per second" in done.stdout
 
 
+@thorough_only
 @pytest.mark.parametrize(
     ("name", "options"),
     [

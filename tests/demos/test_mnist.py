@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profiles import scale
+from profiles import scale, thorough_only
 
 import minigrad as mg
 
@@ -73,6 +73,7 @@ def test_default_reads_digits_it_has_not_seen(tmp_path):
     assert float(percent) >= 95.5  # 93.5 was wanted; the seeds 0 to 9 give 97.0 to 97.8
 
 
+@thorough_only
 @pytest.mark.usefixtures("no_pictures")
 def test_convolutions_read_more_of_them(mnist, tmp_path, capsys):
     epochs, bound = scale((1, 0.9), (None, 0.981))  # seeds 0 and 1 give 98.9 and 98.8
@@ -80,6 +81,7 @@ def test_convolutions_read_more_of_them(mnist, tmp_path, capsys):
     assert "default, conv, compiled: " in capsys.readouterr().out
 
 
+@thorough_only
 @pytest.mark.parametrize(
     ("recipe", "epochs", "bound"),
     [("tanh-mse", *scale((10, 0.026), (None, 0.0110))),  # the seeds 0 to 2 end at 0.0048 to 0.0052
@@ -107,6 +109,7 @@ def test_a_model_goes_with_the_default_recipe_alone(mnist, few_digits, tmp_path)
     assert not (tmp_path / "new").exists()
 
 
+@thorough_only
 def test_minibatch_sigmoid_prints_the_accuracy_of_each_epoch(mnist, tmp_path, capsys):
     accuracy = mnist.main(recipe="minibatch-sigmoid", epochs=3, pictures=tmp_path)
     assert accuracy >= 0.8
@@ -146,6 +149,7 @@ NETWORKS = [
 ]
 
 
+@thorough_only
 @pytest.mark.parametrize(("recipe", "model"), NETWORKS)
 def test_the_seed_decides_everything(mnist, few_digits, tmp_path, recipe, model):
     train, _ = mg.data.load_mnist(few_digits)
@@ -208,6 +212,7 @@ def test_it_draws_five_pictures(mnist, few_digits, tmp_path, recipe, model):
         assert 0.05 < pixels.std() < 0.45, f"{name} is nearly blank"
 
 
+@thorough_only
 @pytest.mark.parametrize("model", ["dense", "conv"])
 def test_clothes_are_called_by_their_names(mnist, few_clothes, tmp_path, capsys, model):
     pytest.importorskip("matplotlib")
@@ -294,6 +299,7 @@ def test_without_matplotlib_it_trains_and_says_what_is_missing(mnist, few_digits
 # ------------------------------------------------------------------------------------------- from a command line
 
 
+@thorough_only
 def test_it_runs_from_any_folder_on_any_digits(few_digits, tmp_path):
     done = run("--data", "idx", "--epochs", "8", "--pictures", "drawn", "--no-progress", "--compile", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from profiles import thorough_only
 
 import minigrad as mg
 from minigrad import nn
@@ -16,6 +17,7 @@ def digits():
     return mg.data.load_mnist(SALIENCY.parent / "data" / "mnist_5k.npz")
 
 
+@thorough_only
 def test_a_small_nudge_changes_every_verdict_and_noise_changes_hardly_any(demo, tmp_path, capsys):
     size = demo("saliency").main(epochs=2, pictures=tmp_path / "new")
     assert 0.03 < size < 0.15
@@ -67,6 +69,7 @@ def test_evidence_is_the_pixel_times_the_slope(demo):
         np.testing.assert_allclose(found[:, pixel], images[:, pixel] * slopes, rtol=1e-5)
 
 
+@thorough_only
 def test_runs_from_the_command_line_in_any_folder(tmp_path):
     command = [sys.executable, "-W", "error", SALIENCY, "--epochs", "1", "--seed", "3", "--pictures", "here"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

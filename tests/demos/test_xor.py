@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from profiles import scale
+from profiles import scale, thorough_only
 
 XOR = Path(__file__).parents[2] / "demos" / "xor.py"
 
@@ -28,6 +28,7 @@ def test_learns_exclusive_or_as_well_as_the_tutorials(demo, tmp_path, capsys, lo
     assert (tmp_path / "new" / "folder" / f"xor-{loss}.png").stat().st_size > 10_000
 
 
+@thorough_only
 @pytest.mark.parametrize("seed", range(1, scale(2, 4)))
 def test_the_default_seed_is_not_a_lucky_one(demo, tmp_path, capsys, seed):
     assert demo("xor").main(loss="log", seed=seed, pictures=tmp_path) <= 0.05

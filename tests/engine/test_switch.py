@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from profiles import scale
+from profiles import scale, thorough_only
 
 import minigrad as mg
 from minigrad import nn
@@ -196,6 +196,7 @@ class Alarm:
         return False
 
 
+@thorough_only
 @pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="signals are for the main thread alone"
 )
