@@ -31,13 +31,14 @@ ROWS += [  # what no row of the tables comes to: ties, singular matrices, equal 
     case(lambda x: np.sort(np.concatenate([x, x])), (3,)),
     case(lambda x: np.linalg.det(np.stack([x, x * 0])), (3, 3)),
     case(lambda x: np.linalg.eigvalsh(np.eye(2) * x), ()),
-    case(lambda x: np.linalg.pinv(x + np.diag([1.0, 10.0, 100.0]), rcond=0.3), (3, 3)),
+    case(lambda x: np.linalg.pinv(x / 9 + np.diag([1.0, 2.0, 8.0]), rcond=0.3), (3, 3)),
 ]
 MODULES = (rules, composites, rearrangements, linalg)
 # These stand in the tables themselves: tests/test_rules.py plants faults there, and composites are held against NumPy.
 IN_TABLES = {"einsum_rule", "packed", "slogdet_rule", "qr_rule", "eig_rule", "eigh_rule", "svd_rule", "_cumulative",
              "_log_of_sum", "_logs_of_sums"}  # fmt: skip
-EQUIVALENT = {"_rows_of the other sign", "_floating the other sign"}  # covariances and norms are even functions
+# Covariances and norms are even functions; of the two answers of `parted`, one is divided by the other.
+EQUIVALENT = {"_rows_of the other sign", "_floating the other sign", "parted times 1.001"}
 NEWER = {"cumulative_sum", "cumulative_prod", "unstack"} if not hasattr(np, "cumulative_sum") else set()
 # Dtypes and orders of memory, limits, and 0 or nan: there are tests of their own for them.
 NO_NUMBERS = {"wide", "_memory", "unknown", "phases", "rounding", "_check_real"}

@@ -25,7 +25,7 @@ def test_it_is_short():
 @thorough_only
 @pytest.mark.parametrize("model", MODELS)
 def test_it_learns_and_writes_on_the_way(characters, capsys, model):
-    steps, size, bound = scale((60, 40_000, 3.9), (2000, 600_000, 2.42))
+    steps, size, bound = scale((60, 40_000, 3.9), (300, 200_000, 3.5))
     bits = characters.main(model=model, steps=steps, characters=size)
     assert bits <= bound
     first, *lines = capsys.readouterr().out.splitlines()
