@@ -214,7 +214,7 @@ cases: dict[Callable[..., Any], list[Case]] = {
     np.nanprod: [case(with_nan(np.nanprod), (2, 3), **k) for k in REDUCTIONS],
     np.nanmean: [case(with_nan(np.nanmean), (2, 3), **k) for k in MOMENTS],
     np.nanvar: [case(with_nan(np.nanvar), (2, 3), **k) for k in MOMENTS if "dtype" not in k],
-    np.nanstd: [case(with_nan(np.nanstd), (2, 3), **k) for k in [*KEYWORDS, {"ddof": 1}]],
+    np.nanstd: [case(with_nan(np.nanstd), (2, 3), **k) for k in [*KEYWORDS, {"ddof": 1}] if k.get("axis") != 0],
     np.nanmax: [case(with_nan(np.nanmax), (2, 3), **k) for k in [*KEYWORDS, {"where": MASK, "initial": -9.0}]],
     np.nanmin: [case(with_nan(np.nanmin), (2, 3), **k) for k in [*KEYWORDS, {"where": MASK, "initial": 9.0}]],
     np.nancumsum: [case(with_nan(np.nancumsum), (2, 3), **k) for k in ALONG],

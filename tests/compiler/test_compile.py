@@ -100,7 +100,10 @@ def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
                 with pytest.raises(TraceError, match=r"other numbers|np\.linalg\.pinv\(a\) @ b"):
                     mg.compile(case.function)(*map(mg.Tensor, args))
             else:
-                assert_same(weighted(case.function), args)
+                try:
+                    assert_same(weighted(case.function), args)
+                except TypeError as error:  # order="A", which is refused, and has a test of its own
+                    assert "goes by the memory of an array" in str(error)  # noqa: PT017
 
 
 @settings(max_examples=profiles.scale(50, 1000))
