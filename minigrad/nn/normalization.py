@@ -39,7 +39,7 @@ class _Affine(Module):
 class BatchNorm(_Affine):
     """Every channel shifted and scaled to mean 0 and variance 1 over the batch, times `weight`, plus `bias`.
 
-    Ioffe and Szegedy, ICML 2015 (arXiv:1502.03167). In evaluation, `running_mean` and `running_var` take the place of
+    Ioffe and Szegedy, ICML 2015 (arXiv:1502.03167). In evaluation, running_mean and running_var take the place of
     the batch's. At every call in training, they move by the share `momentum` of the way (None: they are the mean of all
     batches so far); they are part of the state. A batch without samples changes nothing, and one with a single number
     for each channel raises ValueError in training. Without `track_running_stats`, all is done as in training.
