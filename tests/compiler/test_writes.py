@@ -771,37 +771,41 @@ def test_threads_that_call_one_step_do_each_call_whole(pure: bool) -> None:
     np.testing.assert_array_equal(p.data, 201)
 
 
-@pytest.mark.parametrize("pure", [False, True])
-def test_threads_do_not_meet_where_leaves_get_other_memory(pure: bool) -> None:
+def slow_step(also: Callable[[Any, Any], Any]) -> tuple[mg.Tensor, Callable[[Any], Any]]:
+    """A count, and a step that takes its time to count its calls, and does something else, too."""
     count = mg.Tensor(0.0)
     slow = mg.primitive(lambda g, ans, x: g)(lambda x: (time.sleep(0.001), np.array(x))[1])
 
     def step(x: Any) -> Any:
         count.data = slow(count) + 1
+        also(slow, x)
         return x * 1
 
-    compiled = mg.compile(step, pure=pure)
+    return count, step
+
+
+def check_ten_calls_by_two_threads(count: mg.Tensor, compiled: Any) -> None:
     compiled(np.ones(3))
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: [compiled(np.ones(3)) for _ in range(5)], range(2)))
     assert count.data == 11
+
+
+@pytest.mark.parametrize("pure", [False, True])
+def test_threads_do_not_meet_where_leaves_get_other_memory(pure: bool) -> None:
+    count, step = slow_step(lambda slow, x: None)
+    check_ten_calls_by_two_threads(count, mg.compile(step, pure=pure))
 
 
 def test_threads_do_not_meet_between_a_read_and_a_write() -> None:
-    count, p = mg.Tensor(0.0), tensor(np.zeros(3))
-    slow = mg.primitive(lambda g, ans, x: g)(lambda x: (time.sleep(0.001), np.array(x))[1])
+    p = tensor(np.zeros(3))
 
-    def step(x: Any) -> Any:
-        count.data = slow(count) + 1
+    def also(slow: Any, x: Any) -> None:
         with mg.no_grad():
             p.__iadd__(slow(p) + x - p)
-        return x * 1
 
-    compiled = mg.compile(step, pure=True)
-    compiled(np.ones(3))
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: [compiled(np.ones(3)) for _ in range(5)], range(2)))
-    assert count.data == 11
+    count, step = slow_step(also)
+    check_ten_calls_by_two_threads(count, mg.compile(step, pure=True))
 
 
 def test_a_step_is_not_written_where_the_program_raises() -> None:
