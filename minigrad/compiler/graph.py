@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from minigrad.engine import Array, Function, mapped
+from minigrad.tables.rules import put_add
 from minigrad.transforms import argument
 from minigrad.trees import leaves
 
@@ -27,15 +28,17 @@ class Value:
     Or a number of Python's, `is_number`, which takes no part in the promotion of dtypes.
     """
 
-    __slots__ = ("args", "data", "dtype", "function", "is_number", "kwargs", "made_of", "shape", "varies")
+    __slots__ = ("args", "data", "dtype", "function", "is_number", "kwargs", "made_of", "order", "shape", "varies")
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    order: tuple[int, ...]  # its axes, from the one with the longest steps in memory to the one with the shortest
     varies: bool  # whether it depends on an input
 
     def __init__(self, like: Any, function: Function | None = None, args: Any = (), kwargs: Any = None) -> None:
         self.is_number = isinstance(like, (int, float)) or getattr(like, "is_number", False)
         self.shape, self.dtype = ((), np.dtype(type(like))) if type(like) in (int, float) else (like.shape, like.dtype)
+        self.order = order_of(like, len(self.shape))
         self.function, self.args, self.kwargs = function, args, kwargs or {}
         self.data: Array | None = None  # of a constant
         self.made_of = [leaf for leaf in leaves((args, self.kwargs)) if isinstance(leaf, Value)]
@@ -96,6 +99,14 @@ class Graph:
         return [value for value in self.order if value in found]
 
 
+def order_of(like: Any, axes: int) -> tuple[int, ...]:
+    """The order of an array's axes in memory, where there is one; else that of C."""
+    order: tuple[int, ...] = getattr(like, "order", tuple(range(axes)))
+    if isinstance(like, np.ndarray) and not like.flags.c_contiguous:
+        order = tuple(sorted(order, key=lambda axis: -like.strides[axis]))
+    return order
+
+
 def same_kind(a: Value, b: Value) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and not a.is_number
 
@@ -117,6 +128,7 @@ def computed(value: Any, number: Callable[[Value], Any]) -> Any:
     return value.function(*args).item()
 
 
+PUT_ADD = inspect.unwrap(put_add)
 SMALL = 64  # elements of a constant that is compared, and folded, by its numbers
 SHORT = 2**12  # elements of a sum that is a product of vectors
 
@@ -214,6 +226,15 @@ def plus_negative(graph: Graph, value: Value) -> Any:
     return None
 
 
+@identity(np.add)
+def plus_put(graph: Graph, value: Value) -> Any:
+    """What is added to zeros with something put among them is put there at once: so parts of a sum share memory."""
+    for x, y in (value.args, value.args[::-1]):
+        if _made_by(y, PUT_ADD) and _number(y.args[0]) == 0 and isinstance(x, Value) and same_kind(x, y):
+            return graph.make(value, PUT_ADD, (x, *y.args[1:]), {})
+    return None
+
+
 @identity(np.subtract)
 def minus_negative(graph: Graph, value: Value) -> Any:
     x, y = value.args
@@ -287,6 +308,7 @@ def _made_by(x: Any, function: Function) -> bool:
 
 def _number(x: Any) -> Any:
     """The number, of a number or of a constant that is the same number everywhere; else None."""
+    x = x.args[0] if _made_by(x, np.broadcast_to) else x
     if isinstance(x, Value) and x.data is not None and x.data.size and x.dtype.kind in "iuf":
         first = x.data.flat[0]
         return first.item() if np.all(x.data == first) else None

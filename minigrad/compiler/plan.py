@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.graph import REDUCTIONS, Value
+from minigrad.compiler.graph import PUT_ADD, REDUCTIONS, Value
 from minigrad.tables.rules import concatenate
 
 METHODS = {method for method, _ in REDUCTIONS.values()}
-NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, concatenate, *METHODS}
+NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, concatenate, PUT_ADD, *METHODS}
 
 
 def is_new(value: Value) -> bool:
@@ -42,6 +42,8 @@ def takes_out(value: Value) -> bool:
         return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
     if isinstance(value.function, np.ufunc):
         return value.function.nout == 1 and not value.function.signature and not value.kwargs
+    if value.function is PUT_ADD:
+        return (value.args[0].shape, value.args[0].dtype) == (value.shape, value.dtype)
     return value.function in (np.dot, np.add.reduce, np.multiply.reduce)
 
 
@@ -60,17 +62,24 @@ def is_transpose(value: Any) -> bool:
     )
 
 
+def kind_of(value: Value) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
+    """What a buffer for the value has to be: of a shape, a dtype and an order of memory, that of C for products."""
+    keeps = in_place(value) or value.function is PUT_ADD or value.function in METHODS
+    return value.shape, value.dtype, value.order if keeps else tuple(range(len(value.shape)))
+
+
 class Block:
     """Calls that work element by element on large arrays, done for some rows after the other, so that what is passed
     between them stays in the cache; and sums of the answers."""
 
     def __init__(self, first: Value) -> None:
         self.values, self.sums = [first], list[Value]()
-        self.shape: Any = first.shape
+        self.shape, self.axis = first.shape, first.order[0]  # along which the rows are cut
 
     def takes(self, value: Value) -> bool:
         """Take in the next call, if it belongs here."""
-        if is_large(value) and value.shape == self.shape and not set(value.operands()) & set(self.sums):
+        alike = value.shape == self.shape and value.order == self.values[0].order
+        if is_large(value) and alike and not set(value.operands()) & set(self.sums):
             self.values.append(value)
         elif is_total(value) and value.args[0] in self.values:
             self.sums.append(value)
@@ -92,7 +101,7 @@ def is_total(value: Value) -> bool:
 def is_large(value: Value) -> bool:
     """Whether the call works element by element on more than fits the cache, and so is worth a block."""
     works = takes_out(value) if in_place(value) else value.function is np.where and len(value.args) == 3
-    return works and value.shape[:1] > (1,) and math.prod(value.shape) >= LARGE
+    return works and value.shape[value.order[0]] > 1 and math.prod(value.shape) >= LARGE
 
 
 LARGE, ROUND = 2**17, 2**14  # elements of an array that is worth a block, and of the part that is done in one go
@@ -135,7 +144,7 @@ class Plan:
         given: Mapping[Value, str] = MappingProxyType({}),
         letter: str = "b",
     ) -> None:
-        self.buffers: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self.buffers: dict[str, tuple[tuple[int, ...], Any, tuple[int, ...]]] = {}
         self.place = dict(given)
         self.kept = leaving = set(kept)
         owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie, if not in its own
@@ -154,12 +163,15 @@ class Plan:
             used = set().union(*(owners.get(x, {x}) for x in step.operands()))
             dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
             for value in results(step):
-                kind = value.shape, value.dtype
+                kind = kind_of(value)
                 if value in leaving or not (step is not value or takes_out(value)):
                     continue
                 if step is not value and last[value] == i:  # inside of a block
                     continue
-                here = [x for x in dying if (x.shape, x.dtype) == kind] if step is value and in_place(value) else []
+                here = [x for x in dying if kind_of(x) == kind] if step is value and in_place(value) else []
+                if value.function is PUT_ADD:  # which reads what it adds after it has begun to write
+                    others = set().union(*(owners.get(x, {x}) for x in value.operands()[1:]))
+                    here = [x for x in dying if x is value.args[0] and x not in others and kind_of(x) == kind]
                 if here:
                     dying.remove(here[0])
                     self.place[value] = self.place[here[0]]
@@ -171,7 +183,7 @@ class Plan:
                 if last[value] == i:
                     dying.append(value)
             for x in dying:
-                free.setdefault((x.shape, x.dtype), []).append(self.place[x])
+                free.setdefault(kind_of(x), []).append(self.place[x])
 
 
 def results(step: Value | Block) -> list[Value]:

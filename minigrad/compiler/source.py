@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.compiler.graph import OPERATORS, Value, constant_key, is_uniform
+from minigrad.compiler.graph import OPERATORS, PUT_ADD, Value, constant_key, is_uniform
 
 from minigrad.compiler.plan import (  # isort: skip
-    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_transpose, is_view, results, takes_out,
+    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_transpose, is_view, kind_of, results, takes_out,
 )  # fmt: skip
 from minigrad.engine import Array, Function, name_of
-from minigrad.tables.rules import concatenate
+from minigrad.tables.rules import add_at, concatenate
 
 
 class Writer:
@@ -111,25 +111,27 @@ class Writer:
 
     def block(self, block: Block) -> list[str]:
         """A loop over some rows at a time."""
-        length, rest = block.shape[0], math.prod(block.shape[1:])
-        rows, threads = max(1, ROUND // rest), self.threads if rest * length * len(block.values) >= THREADED else 1
+        length, size = block.shape[block.axis], math.prod(block.shape)
+        rows, threads = max(1, ROUND * length // size), self.threads if size * len(block.values) >= THREADED else 1
+        before_it = ":, " * block.axis
         whole = [value for value in block.values if value in self.plan.place or value in self.plan.kept]
         made = [value for value in whole if value not in self.plan.place]
-        before = [commented(f'{self.name(x)} = np.empty({x.shape}, "{x.dtype}")', x) for x in made]
+        before = [commented(f"{self.name(x)} = {empty(*kind_of(x))}", x) for x in made]
         parts = [self.new_name(f"{self.name(total)}_parts") for total in block.sums]
         for name, total in zip(parts, block.sums, strict=True):
             before.append(f'{name} = np.empty({-(-length // rows)}, "{total.dtype}")')
         inside = Plan([*block.values, *block.sums], [*whole, *block.sums], letter="r")
         outer, body, memory = dict(self.local), [f"j = min(i + {rows}, {length})"], []
         self.local.update(inside.place)
-        cut = [x for x in dict.fromkeys([*whole, *block.operands()]) if x.shape[:1] == (length,)]
-        cut = [x for x in cut if len(x.shape) == len(block.shape)]
+        cut = [x for x in dict.fromkeys([*whole, *block.operands()]) if len(x.shape) == len(block.shape)]
+        cut = [x for x in cut if x.shape[block.axis] == length]
         for x, text in zip(cut, list(map(self.text, cut)), strict=True):
             self.local[x] = self.new_name(f"{text}_rows")
-            body.append(f"{self.local[x]} = {text}[i:j]")
-        for name, (shape, dtype) in inside.buffers.items():
-            memory.append(f'all_{name} = np.empty({(rows, *shape[1:])}, "{dtype}")')
-            body.append(f"{name} = all_{name}[: j - i]")
+            body.append(f"{self.local[x]} = {text}[{before_it}i:j]")
+        for name, (shape, dtype, order) in inside.buffers.items():
+            shape = (*shape[: block.axis], rows, *shape[block.axis + 1 :])
+            memory.append(f"all_{name} = {empty(shape, dtype, order)}")
+            body.append(f"{name} = all_{name}[{before_it}: j - i]")
         for value in block.values:
             call = self.call(value, self.local[value] if takes_out(value) else None)
             if takes_out(value):
@@ -172,6 +174,8 @@ class Writer:
         if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
             texts[1] += "" if function is np.matmul else ".T"
             function = np.dot
+        elif function is PUT_ADD and out:
+            function = put_add_into
         elif function is concatenate:
             function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
         elif isinstance(function, np.ufunc) and function is not np.ldexp:
@@ -223,6 +227,13 @@ def of_numpy(path: str) -> Any:
 
 def commented(line: str, value: Value) -> str:
     return f"{line:<60}  # {value.dtype} {value.shape}"
+
+
+def empty(shape: Sequence[int], dtype: Any, order: Sequence[int]) -> str:
+    """A new array with its axes in an order of memory."""
+    back = tuple(map(order.index, range(len(order))))
+    text = f'np.empty({tuple(shape[axis] for axis in order)}, "{dtype}")'
+    return text if order == tuple(range(len(order))) else f"{text}.transpose({back})"
 
 
 def as_tuple(texts: Iterable[str]) -> str:
@@ -284,7 +295,7 @@ class Source:
         self.writer.local.update(plan.place)
         self.unpacked = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
         body = [*self.forward_lines(), *(self.backward_lines() if values.gradients else [])]
-        made = [f'np.empty({shape}, "{kind}"),'.ljust(40) + f"  # {b}" for b, (shape, kind) in plan.buffers.items()]
+        made = [f"{empty(*kind)},".ljust(40) + f"  # {name}" for name, kind in plan.buffers.items()]
         space = ["def workspace():", *indented(["return (", *indented(made), ")"] if made else ["return ()"])]
         head, self.given = self.writer.head()
         comments = [f"# {given} is given: {described(thing)}" for given, thing in self.given.items()]
@@ -389,6 +400,13 @@ def may_write(
 
 def described(thing: Any) -> str:
     return f"{thing.dtype} {thing.shape}" if isinstance(thing, np.ndarray) else repr(thing)
+
+
+def put_add_into(x: Any, index: Any, value: Any, out: Any) -> None:
+    """Add a value at an index to `x`, in the memory of `out`, which may be that of x."""
+    if out is not x:
+        out[...] = x
+    add_at(out, index, value)
 
 
 def in_threads(work: Function, starts: Iterable[int], threads: int) -> None:

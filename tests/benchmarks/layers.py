@@ -66,5 +66,5 @@ def start(contender: str, name: str) -> Step:
         return loss
 
     if contender.startswith("compiled"):
-        step = mg.compile(step, pure=contender.endswith("pure"))
+        step = mg.compile(step, threads=1, pure=contender.endswith("pure"))
     return lambda: step(x, labels)
