@@ -26,6 +26,7 @@ from minigrad.tables.rules import (
     logistic,
     on_diagonal,
     one_minus_square,
+    positive_part,
     root,
     root_slope,
     sech_squared,
@@ -91,7 +92,8 @@ of_arrays = {
     np.sinc: [case(np.sinc, shape, domain=domain) for shape in [(), (2, 3), (0, 3)] for domain in [REAL, WIDE]],
     sinc_slope.__wrapped__: [case(sinc_slope, (5,), domain=WIDE, order=n) for n in [1, 2, 7]],
     **{f.__wrapped__: [case(f, shape, domain=domain) for shape in [(), (2, 3), (0, 3)]] for f, domain in
-       [(sech_squared, REAL), (logistic, REAL), (arctan_slope, REAL), (one_minus_square, UNIT)]},
+       [(sech_squared, REAL), (logistic, REAL), (arctan_slope, REAL), (one_minus_square, UNIT),
+        (positive_part, REAL)]},
     cosine.__wrapped__: [case(lambda x, y: cosine(x, y, np.hypot(x, y)), *shapes)
                          for shapes in [((), ()), ((3,), (3,)), ((2, 1), (3,))]],
     **{f.__wrapped__: [case(f, shape, domain=POSITIVE, p=p) for p in [2, 3, 1.5] for shape in [(), (3,)]]

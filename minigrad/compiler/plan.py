@@ -52,6 +52,13 @@ def in_place(value: Value) -> bool:
     return isinstance(value.function, np.ufunc) and not value.function.signature
 
 
+def may_replace(value: Value, x: Value, owners: Mapping[Value, set[Value]]) -> bool:
+    """Whether the call may write over the memory of `x`, which nothing else needs."""
+    if value.function is PUT_ADD:  # it reads what it adds after it has begun to write
+        return not any(x in owners.get(other, {other}) for other in value.operands()[1:])
+    return in_place(value)
+
+
 def is_transpose(value: Any) -> bool:
     """Whether it is all axes of another value reversed, which is written x.T where it is used."""
     return (
@@ -101,7 +108,7 @@ def is_total(value: Value) -> bool:
 def is_large(value: Value) -> bool:
     """Whether the call works element by element on more than fits the cache, and so is worth a block."""
     works = takes_out(value) if in_place(value) else value.function is np.where and len(value.args) == 3
-    return works and value.shape[value.order[0]] > 1 and math.prod(value.shape) >= LARGE
+    return works and math.prod(value.shape) >= LARGE and value.shape[value.order[0]] > 1
 
 
 LARGE, ROUND = 2**17, 2**14  # elements of an array that is worth a block, and of the part that is done in one go
@@ -168,10 +175,9 @@ class Plan:
                     continue
                 if step is not value and last[value] == i:  # inside of a block
                     continue
-                here = [x for x in dying if kind_of(x) == kind] if step is value and in_place(value) else []
-                if value.function is PUT_ADD:  # which reads what it adds after it has begun to write
-                    others = set().union(*(owners.get(x, {x}) for x in value.operands()[1:]))
-                    here = [x for x in dying if x is value.args[0] and x not in others and kind_of(x) == kind]
+                here = (
+                    [x for x in dying if kind_of(x) == kind and may_replace(value, x, owners)] if step is value else []
+                )
                 if here:
                     dying.remove(here[0])
                     self.place[value] = self.place[here[0]]

@@ -152,7 +152,7 @@ class Record:
         """Whether an argument is the same one if it is the same object."""
         if isinstance(x, tuple):
             return all(map(self.is_plain, x))
-        return not isinstance(x, (list, slice)) and self.kind(x) not in ("array", "number")
+        return not isinstance(x, list) and self.kind(x) not in ("array", "number")
 
     def kind(self, x: Any) -> str:
         return self.inputs[x].kind if isinstance(x, Tensor) and x in self.inputs else ""

@@ -17,7 +17,8 @@ import numpy as np
 from minigrad.compiler.graph import OPERATORS, PUT_ADD, Value, constant_key, is_uniform
 
 from minigrad.compiler.plan import (  # isort: skip
-    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_transpose, is_view, kind_of, results, takes_out,
+    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_transpose, is_view, kind_of, results,
+    takes_out,
 )  # fmt: skip
 from minigrad.engine import Array, Function, name_of
 from minigrad.tables.rules import add_at, concatenate
@@ -113,7 +114,6 @@ class Writer:
         """A loop over some rows at a time."""
         length, size = block.shape[block.axis], math.prod(block.shape)
         rows, threads = max(1, ROUND * length // size), self.threads if size * len(block.values) >= THREADED else 1
-        before_it = ":, " * block.axis
         whole = [value for value in block.values if value in self.plan.place or value in self.plan.kept]
         made = [value for value in whole if value not in self.plan.place]
         before = [commented(f"{self.name(x)} = {empty(*kind_of(x))}", x) for x in made]
@@ -123,15 +123,15 @@ class Writer:
         inside = Plan([*block.values, *block.sums], [*whole, *block.sums], letter="r")
         outer, body, memory = dict(self.local), [f"j = min(i + {rows}, {length})"], []
         self.local.update(inside.place)
-        cut = [x for x in dict.fromkeys([*whole, *block.operands()]) if len(x.shape) == len(block.shape)]
-        cut = [x for x in cut if x.shape[block.axis] == length]
+        axes = {x: block.axis + len(x.shape) - len(block.shape) for x in (*whole, *block.operands())}
+        cut = {x: axis for x, axis in axes.items() if axis >= 0 and x.shape[axis] == length}
         for x, text in zip(cut, list(map(self.text, cut)), strict=True):
             self.local[x] = self.new_name(f"{text}_rows")
-            body.append(f"{self.local[x]} = {text}[{before_it}i:j]")
+            body.append(f"{self.local[x]} = {text}[{':, ' * cut[x]}i:j]")
         for name, (shape, dtype, order) in inside.buffers.items():
             shape = (*shape[: block.axis], rows, *shape[block.axis + 1 :])
             memory.append(f"all_{name} = {empty(shape, dtype, order)}")
-            body.append(f"{name} = all_{name}[{before_it}: j - i]")
+            body.append(f"{name} = all_{name}[{':, ' * block.axis}: j - i]")
         for value in block.values:
             call = self.call(value, self.local[value] if takes_out(value) else None)
             if takes_out(value):
@@ -171,23 +171,29 @@ class Writer:
             kwargs = {}
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
             return f"{texts[0]}.{function.__name__}({texts[1]})"
-        if function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args):
-            texts[1] += "" if function is np.matmul else ".T"
-            function = np.dot
-        elif function is PUT_ADD and out:
-            function = put_add_into
-        elif function is concatenate:
+        if function is PUT_ADD and texts[0] == out and is_basic(args[1]):
+            return f"{out}[{self.index(args[1])}] += {texts[2]}"
+        if function is np.dot or (function in (np.matmul, np.inner) and all(len(np.shape(x)) == 2 for x in args)):
+            texts[1] += ".T" if function is np.inner else ""
+            given = f"{texts[1]}, {out}" if out else texts[1]
+            return f"{texts[0]}.dot({given})"  # the method is called more quickly
+        if function is concatenate:
             function, texts = np.concatenate, [f"[{', '.join(texts)}]"]
         elif isinstance(function, np.ufunc) and function is not np.ldexp:
-            for i, x in enumerate(args):
-                if type(x) in (int, float) and (fitting := as_operand(x, args)) is not None:  # arrays are faster
-                    texts[i] = self.constant(fitting)
+            texts = [self.operand(x, args) for x in args]
+        elif function is PUT_ADD and out:
+            function = put_add_into
         options = {key: self.text(item) for key, item in kwargs.items()}
         if out and function in {*METHODS, np.maximum, np.minimum}:  # which take it by keyword alone
             options["out"] = out
         elif out:
             texts.append(out)
         return f"{self.function(function)}({arguments(texts, options)})"
+
+    def operand(self, x: Any, args: Sequence[Any]) -> str:
+        """An operand of a ufunc; a number of Python's is the array that would be made of it, which is faster."""
+        fitting = as_operand(x, args) if type(x) in (int, float) else None
+        return self.text(x) if fitting is None else self.constant(fitting)
 
     def head(self) -> tuple[list[str], dict[str, Any]]:
         """The lines that define the global names, and those that cannot be defined by a line."""
@@ -402,11 +408,17 @@ def described(thing: Any) -> str:
     return f"{thing.dtype} {thing.shape}" if isinstance(thing, np.ndarray) else repr(thing)
 
 
+def is_basic(index: Any) -> bool:
+    """Whether an index is made of integers, slices, an ellipsis and None alone, and so names no element twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts)
+
+
 def put_add_into(x: Any, index: Any, value: Any, out: Any) -> None:
     """Add a value at an index to `x`, in the memory of `out`, which may be that of x."""
     if out is not x:
         out[...] = x
-    add_at(out, index, value)
+    add_at(out, index, value)  # type: ignore[no-untyped-call]
 
 
 def in_threads(work: Function, starts: Iterable[int], threads: int) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import as_array, numbers_of
+from minigrad.engine import numbers_of
 from minigrad.nn.module import as_module
 from minigrad.tables.composites import composition
-from minigrad.tables.rules import below, logistic
+from minigrad.tables.rules import below, logistic, positive_part
 
 
 @composition
@@ -38,10 +38,7 @@ def relu(x: Any) -> Any:
     >>> relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
-    x = as_array(x)
-    if x.dtype.kind != "f":
-        return np.where(x <= 0, 0, x)
-    return np.maximum(x - (x == 0), 0)  # twice as fast; and it never ties, so that the derivative at 0 is 0
+    return positive_part(x)
 
 
 @composition

@@ -112,10 +112,8 @@ vjps[np.prod]         = lambda g, ans, x, *a, **k: spread(g, x, *a, **k) * other
 
 # -------------------------- selections, which move or add up numbers, and choices, which leave some of them out, too
 
-vjps[np.maximum]      = Choice(lambda g, ans, x, y: share(g, x > y, x < y), \
-                               lambda g, ans, x, y: share(g, x < y, x > y))
-vjps[np.minimum]      = Choice(lambda g, ans, x, y: share(g, x < y, x > y), \
-                               lambda g, ans, x, y: share(g, x > y, x < y))
+vjps[np.maximum]      = Choice(joint=lambda g, ans, x, y: shares(g, x > y, x < y))
+vjps[np.minimum]      = Choice(joint=lambda g, ans, x, y: shares(g, x < y, x > y))
 vjps[np.fmax]         = Choice(lambda g, ans, x, y: lead(g, x, y, x > y, x < y), \
                                lambda g, ans, x, y: lead(g, y, x, x < y, x > y))
 vjps[np.fmin]         = Choice(lambda g, ans, x, y: lead(g, x, y, x < y, x > y), \
@@ -196,6 +194,12 @@ def share(g, wins, loses):
     """The gradient of the argument that wins; half of it where neither does, since they are equal or one is nan."""
     halves = wins.astype(np.int8) - loses.astype(np.int8) + 1  # small integers are quick to count with
     return g * (halves.astype(g.dtype) * 0.5)
+
+
+def shares(g, wins, loses):
+    """The gradients of both arguments, of which one wins or loses."""
+    part = share(g, wins, loses)
+    return part, g - part
 
 
 def lead(g, x, y, wins, loses):
@@ -459,6 +463,12 @@ def logistic(x):
     return np.maximum(z, np.greater_equal(x, 0)) / (1 + z)
 
 
+@spelled(lambda g, ans, x: g * (ans != 0))
+def positive_part(x):
+    """The larger one of x and 0. Its derivative at 0 is 0, where that of maximum is a half."""
+    return np.maximum(x, 0)
+
+
 @spelled(lambda g, ans, x: -2 * g * x * ans * ans)
 def arctan_slope(x):
     """1 / (1 + x**2). Its own rule has no power of x that overflows before the derivative is 0."""
@@ -578,6 +588,7 @@ def divided(g, arrays, axis):
 
 vjps[concatenate] = Selection(joint=lambda g, ans, *arrays, axis: divided(g, arrays, axis))
 vjps[inspect.unwrap(on_diagonal)] = Selection(*vjps[inspect.unwrap(on_diagonal)])
-vjps[inspect.unwrap(put)] = Choice(*vjps[inspect.unwrap(put)])
+for function in map(inspect.unwrap, (put, positive_part)):
+    vjps[function] = Choice(*vjps[function])
 for function in map(inspect.unwrap, (put_add, windows, unwindowed)):
     vjps[function] = Selection(*vjps[function])

@@ -505,7 +505,7 @@ def test_the_source_speaks_of_arguments_and_parameters() -> None:
     source = compiled.source
     assert source.startswith('"""loss(images, wanted)"""')
     assert "def forward(buffers, images, wanted, model_0_weight, model_0_bias):" in source
-    assert re.search(r"    dot\(images, model_0_weight\.T, b0\) +# float32 \(8, 2\)\n", source)
+    assert re.search(r"    images\.dot\(model_0_weight\.T, b0\) +# float32 \(8, 2\)\n", source)
     assert "def backward(buffers, saved, d_model_0_weight, d_model_0_bias):" in source
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # it is complete: nothing in it needs minigrad

@@ -16,7 +16,7 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
     """The names of all that the program of `f` calls, in order."""
     compiled = mg.compile(f)
     np.testing.assert_array_equal(compiled(*args), f(*args))
-    return re.findall(r"^    (?:t\d+ = )?(\w+)\(", compiled.source, re.MULTILINE)
+    return re.findall(r"^    (?:t\d+ = )?(?:\w+\.(?=dot))?(\w+)\(", compiled.source, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""The memory of a program: the order of its axes, and what is written where something else was."""
+
+import re
+from typing import Any
+
+import numpy as np
+import profiles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_compile import assert_same, tiny_blocks, weighted
+
+import minigrad as mg
+from minigrad.testing import indices, programs
+
+RNG = np.random.default_rng(0)
+
+
+def in_order(array: np.ndarray, order: Any) -> np.ndarray:
+    """The same numbers, with the axes in this order of memory."""
+    return np.copy(array.transpose(order), order="C").transpose(np.argsort(order).astype(int))
+
+
+@tiny_blocks
+@settings(max_examples=profiles.scale(50, 1000))
+@given(programs(), st.data())
+def test_arguments_in_any_order_of_memory(program: Any, data: Any) -> None:
+    args = [in_order(a, data.draw(st.permutations(range(a.ndim)))) for a in program.args]
+    assert_same(weighted(program), args)
+
+
+@tiny_blocks
+@settings(max_examples=profiles.scale(50, 1000))
+@given(st.permutations(range(4)), st.permutations(range(4)), st.integers(0, 4), st.integers(0, 15))
+def test_blocks_are_cut_along_the_outermost_axis(first: Any, second: Any, axes: int, ones: int) -> None:
+    x = in_order(RNG.standard_normal((5, 2, 4, 3)), first)
+    shape = tuple(1 if ones >> i & 1 else n for i, n in enumerate(x.shape))[4 - axes :]
+    y = in_order(RNG.standard_normal(shape), [i for i in second if i < axes])
+    f = lambda x, y: (np.sin(x) * y - np.tanh(y), np.sum(np.cos(x) * x), np.where(x > y, x * y, y))
+    assert_same(weighted(f), [x, y])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_what_is_computed_keeps_the_order_of_memory(order: tuple[int, ...]) -> None:
+    x = in_order(RNG.standard_normal((2, 3, 4)), order)
+    f = lambda x: np.exp(np.sin(x) * 2).transpose(order)
+    compiled = mg.compile(f)
+    assert compiled(x).flags.c_contiguous and f(x).flags.c_contiguous
+    assert (".transpose((" in compiled.source.split("def forward")[0]) == (order != (0, 1, 2))
+
+
+def test_slices_of_one_array_share_a_gradient() -> None:
+    total = mg.compile(lambda x: sum(np.sin(x[i]) * (i + 1) for i in range(8)))
+    x = RNG.standard_normal(8)
+    tensor = mg.Tensor(x, requires_grad=True)
+    total(tensor).backward()
+    np.testing.assert_allclose(tensor.grad, np.cos(x) * np.arange(1, 9), rtol=1e-15)
+    assert len(re.findall(r"^    (\w+)\[\d\] \+= ", total.source, re.MULTILINE)) == 6
+    assert len(re.findall(r"put_add_into\(", total.source)) == 2  # which write zeros first, and to where it is wanted
+
+
+STEPS = st.tuples(
+    st.sampled_from(["sin", "add", "put", "row", "take", "move"]), *[st.integers(0, 99)] * 2, indices((4, 3))
+)
+
+
+@settings(max_examples=profiles.scale(100, 2000))
+@given(st.lists(STEPS, min_size=1, max_size=8), st.integers(1, 255))
+def test_nothing_is_written_over_that_is_still_needed(steps: list[Any], kept: int) -> None:
+    def f(x: Any) -> Any:
+        values = [x]
+        for step, i, j, index in steps:
+            a, b = values[i % len(values)], values[j % len(values)]
+            if step == "put":
+                part = b[index]
+                values.append(mg.put_add(a, index, np.sin(part) if i % 2 else part))
+            elif step == "row":
+                values.append(mg.put_add(a, [i % 4, j % 4, i % 4], b[i % 4]))
+            elif step == "take":
+                values.append(a + mg.put_add(np.zeros_like(a), index, b[index]))
+            else:
+                values.append({"sin": np.sin(a), "add": a + b, "move": a[::-1] * 2}[step])
+        return [value for n, value in enumerate(values) if kept >> n & 1] or values[-1]
+
+    assert_same(weighted(f), [RNG.standard_normal((4, 3))])
