@@ -99,7 +99,7 @@ class Node:
 array_of, time_of, requires_grad_of, retains = map(attrgetter, ("_array", "_time", "_requires_grad", "_retains"))
 function_of, kwargs_of, grad_of = map(attrgetter, ("function", "kwargs", "_grad"))
 number_of: Function = lambda leaf: leaf._array.item()  # as Python has it, which takes part in no promotion
-has_node: Function = lambda values: any(isinstance(value, Node) for value in values)
+has_node: Function = lambda values: True in [isinstance(value, Node) for value in values]  # twice as fast as any()
 given_or_one: Function = lambda g, root: np.array(1, root._array.dtype, ndmin=root._array.ndim) if g is None else g
 
 

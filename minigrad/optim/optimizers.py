@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minigrad.engine import (  # isort: skip
-    Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, set_numbers, through, touch,
+    Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, requires_grad_of,
+    set_numbers, through, touch,
 )  # fmt: skip
 from minigrad.names import OPTIMIZERS, say_instead
 from minigrad.nn.state import fitting_arrays, named_parameters
@@ -79,7 +80,7 @@ class Flat(Sealed):
     def settle(self) -> None:
         """Bring what was assigned to `.data` to where it belongs, and raise for what is not to be moved any more."""
         for parameter, view, _ in self.rows:
-            if not parameter.requires_grad:
+            if not requires_grad_of(parameter):
                 raise RuntimeError(
                     f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
                     "new one of the parameters that are to move."

@@ -230,7 +230,8 @@ def lines_along(x, axis):
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
     """Give every element of a sum the gradient of the sum."""
     if g.ndim == 0 and x.size < 10_000 and not isinstance(g, Node):
-        g = np.full_like(x, g, g.dtype)  # a view of one number is slow to make and to go through, unless x is large
+        number, g = g, np.empty(x.shape, g.dtype)  # a view of one number is slow to make and to go through
+        g.fill(number)
     else:
         g = np.broadcast_to(g.reshape(kept(x, axis)) if g.ndim else g, x.shape)
     return g if where is True else np.where(where, g, 0)
