@@ -230,7 +230,7 @@ def lines_along(x, axis):
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
     """Give every element of a sum the gradient of the sum."""
     if g.ndim == 0 and x.size < 10_000 and not isinstance(g, Node):
-        number, g = g, np.empty(x.shape, g.dtype)  # a view of one number is slow to make and to go through
+        number, g = g, np.empty_like(x, g.dtype)  # a view of one number is slow to make and to go through
         g.fill(number)
     else:
         g = np.broadcast_to(g.reshape(kept(x, axis)) if g.ndim else g, x.shape)
