@@ -258,8 +258,10 @@ def corruptions(function: Callable[..., Any]) -> Iterator[tuple[str, dict[int, A
 
 def test_every_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     caught, survivors = 0, []
-    for function, rows in [*cases.items(), *linalg_cases.items()]:
-        for name, wrong in corruptions(function):
+    for number, (function, rows) in enumerate([*cases.items(), *linalg_cases.items()]):
+        wrongs = list(corruptions(function))
+        one = [wrong for i, wrong in enumerate(wrongs) if i == number % len(wrongs)]
+        for name, wrong in scale(one, wrongs):
             right = rules_of(function)
             with monkeypatch.context() as patch:
                 patch.setitem(vjps, function, tuple(wrong.get(i, rule) for i, rule in enumerate(right)))

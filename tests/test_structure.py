@@ -151,8 +151,13 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
 
 
-def defined(path: Path) -> Iterator[str]:
+@functools.cache
+def defined(path: Path) -> frozenset[str]:
     """The names that a source gives to things: of functions, classes, variables, slots, and attributes of `self`."""
+    return frozenset(_defined(path))
+
+
+def _defined(path: Path) -> Iterator[str]:
     for node in ast.walk(tree(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
