@@ -135,9 +135,13 @@ SHORT = 2**12  # elements of a sum that is a product of vectors
 
 def is_uniform(data: Array) -> bool:
     """Whether all elements are one number, to the last bit."""
-    if data.size and not any(data.strides):
+    if not data.size or data.dtype.kind not in "biufc":
+        return False
+    if not any(data.strides):
         return True
-    return data.size > 0 and data.tobytes() == data.flat[0].tobytes() * data.size
+    unit = min(data.itemsize & -data.itemsize, 8)  # bytes of the words that are compared
+    words = data.reshape(-1).view(f"u{unit}").reshape(data.size, -1)
+    return all(bool((column == column[0]).all()) for column in words.T)
 
 
 def constant_key(data: Array) -> tuple[Any, ...] | None:
@@ -337,10 +341,9 @@ def as_method(value: Value) -> Value:
 
 def without_broadcasts(value: Value) -> Value:
     """The same call of a ufunc on operands that it broadcasts itself."""
-    args = list(value.args)
-    for i, x in enumerate(args):
+    for i, x in enumerate(value.args):
         if _made_by(x, np.broadcast_to):
-            shorter = [*args[:i], x.args[0], *args[i + 1 :]]
-            if np.broadcast_shapes(*map(np.shape, shorter)) == value.shape:
-                args = shorter
-    return Value(value, value.function, tuple(args), value.kwargs)
+            args = (*value.args[:i], x.args[0], *value.args[i + 1 :])
+            if np.broadcast_shapes(*map(np.shape, args)) == value.shape:
+                value = Value(value, value.function, args, value.kwargs)
+    return value

@@ -125,7 +125,7 @@ vjps[np.max]          = Choice(lambda g, ans, x, *a, **k: spread_ties(g, ans, x,
 vjps[np.min]          = Choice(lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k))
 vjps[np.sort]         = Choice(lambda g, ans, x, axis=-1, **k: unsorted(g, ans, x, axis))
 vjps[np.partition]    = Choice(lambda g, ans, x, kth, axis=-1, **k: unsorted(g, ans, x, axis))
-vjps[getitem]         = Choice(lambda g, ans, x, index: put_add(np.zeros_like(x), index, g), \
+vjps[getitem]         = Choice(lambda g, ans, x, index: put_add(zeros_for(x), index, g), \
                                add=lambda total, g, x, index: add_at(total, index, g))
 vjps[np.fmax.reduce]  = Choice(lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k))
 vjps[np.fmin.reduce]  = Choice(lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k))
@@ -225,6 +225,12 @@ def lines_along(x, axis):
     moved = np.moveaxis(x, axes, last)
     lines = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], math.prod(moved.shape[x.ndim - len(axes) :])))
     return lines, lambda lines: np.moveaxis(np.reshape(lines, moved.shape), last, axes)
+
+
+def zeros_for(x):
+    """Zeros in the form of `x`; where it is a Tensor, whose rules record their calls, of one number in memory."""
+    zero, shape = np.zeros((), x.dtype), x.shape
+    return np.broadcast_to(zero, shape) if isinstance(x, Node) else np.zeros_like(x)
 
 
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
