@@ -41,7 +41,7 @@ IN_TABLES = {"einsum_rule", "packed", "slogdet_rule", "qr_rule", "eig_rule", "ei
 EQUIVALENT = {"_rows_of the other sign", "_floating the other sign", "parted times 1.001"}
 NEWER = {"cumulative_sum", "cumulative_prod", "unstack"} if not hasattr(np, "cumulative_sum") else set()
 # Dtypes and orders of memory, limits, and 0 or nan: there are tests of their own for them.
-NO_NUMBERS = {"wide", "_memory", "unknown", "phases", "rounding", "_check_real"}
+NO_NUMBERS = {"wide", "zeros_for", "_memory", "unknown", "phases", "rounding", "_check_real"}
 # They run once, at import.
 FACTORIES = {"composite", "composition", "several", "spelled", "_quantile", "_outer", "_reshaping", "_rearranging"}
 

@@ -33,11 +33,12 @@ def test_arguments_in_any_order_of_memory(program: Any, data: Any) -> None:
 @settings(max_examples=profiles.scale(50, 1000))
 @given(st.permutations(range(4)), st.permutations(range(4)), st.integers(0, 4), st.integers(0, 15))
 def test_blocks_are_cut_along_the_outermost_axis(first: Any, second: Any, axes: int, ones: int) -> None:
-    x = in_order(RNG.standard_normal((5, 2, 4, 3)), first)
+    rng = np.random.default_rng(ones)
+    x = in_order(rng.standard_normal((5, 2, 4, 3)), first)
     shape = tuple(1 if ones >> i & 1 else n for i, n in enumerate(x.shape))[4 - axes :]
-    y = in_order(RNG.standard_normal(shape), [i for i in second if i < axes])
+    y = in_order(rng.standard_normal(shape), [i for i in second if i < axes])
     f = lambda x, y: (np.sin(x) * y - np.tanh(y), np.sum(np.cos(x) * x), np.where(x > y, x * y, y))
-    assert_same(weighted(f), [x, y])
+    assert_same(weighted(f), [x, y], rounding=400)  # of the sum of so many numbers, in another order
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
@@ -83,4 +84,4 @@ def test_nothing_is_written_over_that_is_still_needed(steps: list[Any], kept: in
                 values.append({"sin": np.sin(a), "add": a + b, "move": a[::-1] * 2}[step])
         return [value for n, value in enumerate(values) if kept >> n & 1] or values[-1]
 
-    assert_same(weighted(f), [RNG.standard_normal((4, 3))])
+    assert_same(weighted(f), [np.random.default_rng(kept).standard_normal((4, 3))], rounding=100)
