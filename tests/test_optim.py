@@ -437,6 +437,37 @@ def test_optimizers_need_parameters(make: Any) -> None:
         make([])
 
 
+def frozen(*shape: int) -> mg.Tensor:
+    parameter = mg.Tensor(np.ones(shape), requires_grad=True)
+    parameter.requires_grad = False
+    return parameter
+
+
+@every_optimizer
+def test_frozen_parameters_are_passed_over_and_changes_of_mind_are_noticed(make: Any) -> None:
+    still, moves = frozen(2), mg.Tensor(np.ones(3), requires_grad=True)
+    forms = ([still, moves], [("a", still), ("b", moves)], {"a": still, "b": moves}, [{"params": [still, moves]}])
+    for parameters in forms:
+        optimizer = make(parameters)
+        assert optimizer.parameters == [moves]
+        assert not any("a" in name for name in optimizer.state_dict())
+        moves.grad = np.ones(3)
+        before = moves.data.copy()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert np.all(moves.data < before)
+        assert np.all(still.data == 1)
+        for parameter, now, how in ((still, True, "thawed"), (moves, False, "frozen")):
+            parameter.requires_grad = now
+            for each in (optimizer, deepcopy(optimizer)):
+                with pytest.raises(RuntimeError, match=rf"of shape .* was {how} after this optimizer was made"):
+                    each.step()
+            parameter.requires_grad = not now
+    with pytest.raises(ValueError, match="got no parameters: all of them are frozen"):
+        make([still])
+    assert optim.clip_grad_norm([still, moves], 1.0) == 0
+
+
 LEAF = mg.Tensor([1.0], requires_grad=True)
 
 

@@ -88,7 +88,7 @@ class Node:
     _time: int  # when the numbers were written
     _requires_grad: bool
     _grad: Array | None
-    _retains: bool  # whether backward() puts the gradient of this answer into `_grad`, too
+    _retains: bool  # whether backward() puts the gradient into `_grad`; of a frozen leaf, True as before
     function: Function | None
     args: Args | None  # of a call: None once freed; of a leaf: the leaves whose memory it shares
     kwargs: Kwargs

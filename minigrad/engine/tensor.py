@@ -58,6 +58,7 @@ def set_requires_grad(leaf: Tensor, on: bool) -> None:
     if on and leaf._array.dtype.kind not in "fc":
         raise TypeError(said("not floating", dtype=leaf.dtype))
     leaf._requires_grad = bool(on)
+    leaf._retains = leaf._retains or leaf._requires_grad
 
 
 def _fitting(what: str, value: Any, tensor: Tensor) -> Array:
@@ -270,7 +271,7 @@ class Tensor(Node):
     def __reduce__(self) -> Any:
         if self.function is not None:
             raise TypeError(said("copied"))
-        return Tensor, (look(self), self._requires_grad), (None, {"_grad": self.grad})
+        return Tensor, (look(self), self._requires_grad), (None, {"_grad": self.grad, "_retains": self._retains})
 
     def __bool__(self) -> bool:
         if self._array.size != 1:

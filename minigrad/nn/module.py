@@ -22,6 +22,8 @@ from minigrad.trees import Whole, named, parts
 
 Self = TypeVar("Self", bound="Module")
 
+PRODUCTS = (np.matmul, np.inner, np.einsum, np.convolve)
+
 _notes: ContextVar["Notes | None"] = ContextVar("notes", default=None)
 _modes: ContextVar[Setting | None] = ContextVar("training_modes", default=None)  # see `in_mode`
 
@@ -37,8 +39,9 @@ class Module(Whole, metaclass=state.Constructed):
     """Something with parameters that is called like a function; subclasses define `forward`.
 
     Parameters are the tensors that require a gradient among its attributes, and in lists, tuples, dicts and objects
-    there; nothing is registered. The state, which is saved and loaded, has besides them all tensors and arrays that the
-    module had once it was constructed, such as running statistics, but for attributes with an underscore in front.
+    there, also if they are frozen later; nothing is registered. The state, which is saved and loaded, has besides them
+    all tensors and arrays that the module had once it was constructed, such as running statistics, but for attributes
+    with an underscore in front.
 
     >>> from minigrad import Tensor
     >>> class Scale(Module):
@@ -130,7 +133,9 @@ class Module(Whole, metaclass=state.Constructed):
         """A table of the layers: the shapes of their outputs, their parameters, and the multiply-adds of products.
 
         For each input, give the shape of one sample, (2,) or 2, or an array, as for layers that take integers. The
-        model is run once, on zeros for shapes; n is the number of samples. A step of training keeps the outputs.
+        model is run once, on zeros for shapes; n is the number of samples. Below it stand how many parameters are
+        trained and frozen, how many numbers are state besides, and the memory of the outputs, for one sample or for
+        the arrays that were given: a step of training keeps them.
         """
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
         shapes = [(each,) if isinstance(each, int) else each for each in inputs]
@@ -147,12 +152,12 @@ class Module(Whole, metaclass=state.Constructed):
                 name = type(layer).__name__ if _has_modules(parts(layer)) else _shown(layer)
                 rows.append((name, f"({shape})", f"{sum(new.values()):,}", f"{products:,}"))
                 memory += getattr(output, "size", 0) * getattr(output, "dtype", dtype).itemsize
-        trained = sum(parameter.size for parameter in self.parameters())
-        rows.append(("total", "", f"{trained:,}", f"{sum(products for _, _, products in notes.rows):,}"))
+        trained, frozen = (sum(p.size for p in self.parameters() if p.requires_grad is yes) for yes in (True, False))
+        rows.append(("total", "", f"{trained + frozen:,}", f"{sum(products for _, _, products in notes.rows):,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
-        rule, kept = "-" * len(lines[0]), sum(np.size(array) for array in self.state_dict().values()) - trained
-        end = [f"{kept:,} more numbers are kept: frozen parameters and statistics"] if kept else []
+        rule, more = "-" * len(lines[0]), sum(np.size(a) for a in self.state_dict().values()) - trained - frozen
+        end = [f"trained: {trained:,}, frozen: {frozen:,}, other state: {more:,}"] if frozen or more else []
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *end, f"outputs: {memory / 1000:,.1f} kB"])
 
 
@@ -213,8 +218,8 @@ class Notes(Mode):
         if go_on is call_other and function in composites:
             return composites[function](*args, **kwargs)
         answer = outside(go_on, function, args, kwargs)
-        if function in (np.matmul, np.inner):
-            self.products += answer.size * np.shape(args[0])[-1]
+        if function in PRODUCTS:  # of ones, it is the number of products
+            self.products += int(np.sum(function(*(np.ones(np.shape(x)) if hasattr(x, "ndim") else x for x in args))))
         return answer
 
 

@@ -3,6 +3,8 @@
 Of a module, it is every leaf that requires a gradient, and every tensor and array of numbers that the module had when
 it was constructed, but for those with an underscore before their names. What `forward` leaves behind for a reader, as
 in `self.out = ...`, is none. Other objects do not remember how they were constructed: it is all leaf tensors of them.
+
+Parameters are the leaves that require a gradient, or did so before they were frozen.
 """
 
 import functools
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.engine import Array, Tensor
+from minigrad.engine import Array, Tensor, retains
 from minigrad.names import check_keywords
 from minigrad.trees import named, part_named, parts, put_part
 
@@ -62,7 +64,7 @@ def _parted(name: str, modules: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _is_parameter(item: Any) -> bool:
-    return isinstance(item, Tensor) and item.requires_grad and item.function is None
+    return isinstance(item, Tensor) and item.function is None and retains(item)
 
 
 def _is_kept(item: Any, owner: Any, rest: str) -> bool:
@@ -97,7 +99,7 @@ def named_state(obj: Any) -> dict[str, Any]:
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
-    """The leaf tensors in `obj` that require a gradient, with names like `layers.0.weight`; a shared one once.
+    """The parameters in `obj`, also frozen ones, with names like `layers.0.weight`; a shared one once.
 
     >>> named_parameters({"layers": [Tensor(2.0, requires_grad=True)]})
     [('layers.0', Tensor(2., requires_grad=True))]
@@ -106,7 +108,7 @@ def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
 
 
 def parameters(obj: Any) -> list[Tensor]:
-    """The leaf tensors in `obj` that require a gradient; a shared one once.
+    """The leaf tensors in `obj` that require a gradient, or did so before they were frozen; a shared one once.
 
     >>> parameters({"scale": Tensor(2.0, requires_grad=True), "rest": [1, 2]})
     [Tensor(2., requires_grad=True)]

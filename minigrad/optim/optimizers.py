@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minigrad.engine import (  # isort: skip
-    Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, requires_grad_of,
+    Array, Tensor, any_mode, array_of, call_other, clear, mode, number_of, quietly, rebind, requires_grad_of, retains,
     set_numbers, through, touch,
 )  # fmt: skip
 from minigrad.names import OPTIMIZERS, say_instead
@@ -81,10 +81,7 @@ class Flat(Sealed):
         """Bring what was assigned to `.data` to where it belongs, and raise for what is not to be moved any more."""
         for parameter, view, _ in self.rows:
             if not requires_grad_of(parameter):
-                raise RuntimeError(
-                    f"the parameter of shape {parameter.shape} was frozen after this optimizer was made: make a "
-                    "new one of the parameters that are to move."
-                )
+                raise _changed(parameter, "frozen")
             if array_of(parameter) is not view:
                 view[...] = array_of(parameter)
                 rebind(parameter, view)
@@ -94,6 +91,11 @@ class Flat(Sealed):
         gradients = [zeros if (g := parameter.grad) is None else g for parameter, _, zeros in self.rows]
         g = gradients[0].ravel() if len(gradients) == 1 else np.concatenate(gradients, axis=None)
         return g if g.dtype.kind == "f" else np.stack([np.real(g), -np.imag(g)], -1).ravel()
+
+
+def _changed(parameter: Tensor, how: str) -> RuntimeError:
+    what = f"the parameter of shape {parameter.shape} was {how} after this optimizer was made"
+    return RuntimeError(f"{what}: make a new one of the parameters that are to move.")
 
 
 class Numbers(Sealed, SimpleNamespace):
@@ -121,7 +123,8 @@ class Number:
 class Optimizer:
     """What all optimizers share: `lr`, the step, and the state that a checkpoint keeps.
 
-    `parameters` is a model, or tensors that require a gradient, such as `model.parameters()`; each counts once.
+    `parameters` is a model, or leaf tensors, such as `model.parameters()`; each counts once. Frozen ones are passed
+    over, and RuntimeError is raised if that changes later: what is frozen or thawed then needs a new optimizer.
     `weight_decay` adds that multiple of a parameter to its gradient. A parameter that has received no gradient has one
     of zero. In the state, a model's parameters have the names that they have there, and others are numbered.
 
@@ -146,16 +149,19 @@ class Optimizer:
 
     def __init__(self, parameters: Parameters, lr: float, weight_decay: float = 0.0) -> None:
         at_least_zero(lr=lr, weight_decay=weight_decay)
-        grouped = list(self._grouped(parameters, lr))
-        self.names, self.parameters = [name for name, *_ in grouped], [parameter for _, parameter, *_ in grouped]
-        self._leaves = tuple(self.parameters)
-        if not self.parameters:
-            raise ValueError(f"{type(self).__name__} got no parameters: give it tensors, such as model.parameters()")
-        flats: dict[Any, list[Tensor]] = {}
-        for _, parameter, *of_group in grouped:
-            if not isinstance(parameter, Tensor) or not parameter.requires_grad or parameter.function is not None:
+        given = list(self._grouped(parameters, lr))
+        for _, parameter, *_ in given:
+            if not isinstance(parameter, Tensor) or parameter.function is not None or not retains(parameter):
                 wanted = "leaf tensors that require a gradient, or a model of them"
                 raise TypeError(f"{type(self).__name__} takes {wanted}, not {parameter!r}")
+        grouped = [row for row in given if row[1].requires_grad]
+        self.names, self.parameters = [name for name, *_ in grouped], [parameter for _, parameter, *_ in grouped]
+        self._leaves, self._frozen = tuple(self.parameters), [row[1] for row in given if not row[1].requires_grad]
+        if not self.parameters:
+            why = "all of them are frozen" if given else "give it tensors, such as model.parameters()"
+            raise ValueError(f"{type(self).__name__} got no parameters: {why}")
+        flats: dict[Any, list[Tensor]] = {}
+        for _, parameter, *of_group in grouped:
             alone = id(parameter) if parameter.size > CHUNK else None
             flats.setdefault((parameter.dtype, alone, *of_group), []).append(parameter)
         self.weight_decay, self.numbers = weight_decay, Numbers(lr=Tensor(float(lr)), steps=Tensor(0), options=())
@@ -222,6 +228,9 @@ class Optimizer:
         """Move all parameters once, by their gradients; where one diverges, it shows in the loss."""
         for flat in self.flats:
             flat.settle()
+        for parameter in self._frozen:
+            if parameter.requires_grad:
+                raise _changed(parameter, "thawed")
         if any_mode() is not None and mode():
             if type(self).__module__ == __name__:  # the formulas below depend on the options alone
                 options = tuple([option for option in vars(self).values() if not isinstance(option, (list, Numbers))])

@@ -29,8 +29,8 @@ def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: An
     _check("optimizer", optimizer, isinstance(optimizer, Optimizer), its_form)
     its_form = "a function from the number of steps done to the learning rate (a constant one is for the optimizer)"
     _check("schedule", schedule, schedule is None or callable(schedule), its_form)
-    ours = parameters(model)  # none in a plain function, which does not show those that it uses
-    if ours and set(ours).isdisjoint(parameters(optimizer)):
+    ours = {each for each in parameters(model) if each.requires_grad}  # none in a plain function, which hides its own
+    if ours and ours.isdisjoint(parameters(optimizer)):
         raise ValueError(
             "the optimizer moves no parameter of the model, so the model would learn nothing: make the optimizer of "
             "model.parameters(). If it is to move others, give the model as a function, lambda x: model(x)."

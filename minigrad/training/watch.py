@@ -24,7 +24,8 @@ class Watch:
     def __call__(self, training: Training) -> None:
         for name, parameter in named_parameters(training.trained()):
             self.note("weight", name, parameter.data)
-            self.note("gradient", name, np.nan if parameter.grad is None else parameter.grad)
+            if parameter.requires_grad:
+                self.note("gradient", name, np.nan if parameter.grad is None else parameter.grad)
         if self.x is None:
             return
         with in_mode(training.model, training=False), no_grad(), outputs_noted() as notes:

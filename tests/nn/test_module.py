@@ -423,12 +423,35 @@ def test_summary_of_several_inputs_counts_products_where_they_are() -> None:
     assert table[-1] == f"outputs: {(15 + 18 + 30) * 4 / 1000:.1f} kB"
 
 
+def of_ones(*shape: Any) -> mg.Tensor:
+    return mg.Tensor(np.ones(*shape))
+
+
+@pytest.mark.parametrize(
+    ("layer", "count"),
+    [
+        (lambda x: x @ of_ones((4, 5)), 3 * 4 * 5),
+        (lambda x: np.inner(x, of_ones((5, 4))), 3 * 4 * 5),
+        (lambda x: np.dot(x, of_ones((4, 5))), 3 * 4 * 5),
+        (lambda x: np.tensordot(x, of_ones((3, 4)), ([1, 2], [0, 1])), 3 * 4),
+        (lambda x: np.einsum("nij,ki->nkj", x, of_ones((7, 3))), 3 * 4 * 7),
+        (lambda x: np.einsum(x, [0, 1, 2], of_ones((4,)), [2], [0, 1]), 3 * 4),
+        (lambda x: np.convolve(x[0, 0], of_ones(3), "valid"), 4 * 3),  # the ends of it are cut off
+        (lambda x: np.correlate(x[0, 0], of_ones(3), "full"), 4 * 3),
+        (lambda x: x * 2, 0),
+    ],
+)
+def test_summary_counts_the_products_of_all_kinds(layer: Any, count: int) -> None:
+    assert nn.Sequential(layer).summary((3, 4)).splitlines()[-2].split()[-1] == str(count)
+
+
 def test_summary_of_convolutions_frozen_layers_and_integers() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3))
     model[3].weight.requires_grad = False
     table = model.summary((1, 4, 4))
     assert "Conv2d(1, 2, (3, 3), padding='same')  (n, 2, 4, 4)          20            288" in table
-    assert "\n101 more numbers are kept: frozen parameters and statistics\n" in table  # 96 and 5
+    assert "\ntrained: 27, frozen: 96, other state: 5\n" in table
+    assert rows(table)[-1][2] == "123"
     integers = nn.Sequential(nn.Embedding(10, 4), nn.GRU(4, 3, batch_first=True)).summary(np.zeros((1, 6), int))
     assert "GRU(4, 3, batch_first=True)  (n, 6, 3)             81            378" in integers
 

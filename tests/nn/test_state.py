@@ -140,13 +140,34 @@ def test_a_shared_parameter_gathers_all_its_gradients() -> None:
     np.testing.assert_allclose(tied.weight.grad, np.ones((2, 1)) @ y + weight.T @ np.ones((2, 1)) @ x)
 
 
-def test_frozen_tensors_are_state_but_no_parameters() -> None:
+def test_what_is_frozen_stays_a_parameter_and_a_buffer_is_none() -> None:
     model = Residual()
+    names = [name for name, _ in model.named_parameters()]
     assert "offset" in model.state_dict()
-    assert "offset" not in dict(model.named_parameters())
-    model.scale.requires_grad = False
-    assert "scale" in model.state_dict()
-    assert "scale" not in dict(model.named_parameters())
+    assert "offset" not in names
+    for name in ("scale", "layers.0.weight"):
+        dict(model.named_parameters())[name].requires_grad = False
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {"scale", "layers.0.weight"}
+    for other in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), {"in": [model]}):
+        assert [name.removeprefix("in.0.") for name, _ in nn.named_parameters(other)] == names
+    mine = nn.Sequential(np.tanh)
+    mine.added = tensor(2)  # type: ignore[attr-defined]
+    mine.added.requires_grad = False  # type: ignore[attr-defined]
+    assert [*mine.state_dict()] == [name for name, _ in mine.named_parameters()] == ["added"]
+
+
+def test_the_recipes_of_freezing_and_thawing() -> None:
+    """They are those of PyTorch: all that is trained is found again by `parameters`, whatever it is now."""
+    model = nn.Sequential(nn.Linear(2, 3), np.tanh, nn.Linear(3, 1))
+    for p in model[0].parameters():
+        p.requires_grad = False
+    np.sum(model(np.ones((4, 2), np.float32))).backward()
+    assert [p.grad is None for p in model.parameters()] == [True, True, False, False]
+    for p in model.parameters():
+        p.requires_grad = True
+    model.zero_grad()
+    np.sum(model(np.ones((4, 2), np.float32))).backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_cycles_end() -> None:

@@ -101,3 +101,23 @@ def test_what_is_zero_or_unknown_has_a_picture(tmp_path):
     watched.norms = {"weight": {"w": [0.0, 0.0]}, "gradient": {"w": [math.nan, 0.0]}}
     watched.plot(tmp_path / "watch.svg")
     assert (tmp_path / "watch.svg").exists()
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_training_leaves_what_is_frozen_where_it_is(compile):
+    model = nn.Sequential(nn.Linear(2, 4, rng=0), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1, rng=0))
+    for p in model[0].parameters():
+        p.requires_grad = False
+    before, watched = model.state_dict(), watch()
+    fit(model, epochs=2, callbacks=[watched], compile=compile, clip_grad_norm=1.0)
+    still = [name for name, p in model.named_parameters() if np.array_equal(p.data, before[name])]
+    assert still == ["0.weight", "0.bias"]
+    assert [*watched.norms["gradient"]] == ["1.weight", "1.bias", "3.weight", "3.bias"], (
+        "of what is frozen there are none"
+    )
+    for p in model.parameters():
+        p.requires_grad = False
+    other = mg.Tensor(np.zeros(1, np.float32), requires_grad=True)
+    loss = lambda prediction, y: nn.mse_loss(prediction + other, y)
+    mg.fit(model, loss, sgd([other]), (X, X[:, :1]), epochs=1, progress=False, compile=compile)
+    assert other.data != 0, "a model that is frozen has nothing to move, and others may"
