@@ -1,6 +1,7 @@
-"""Arrays by name in a `.npz` file, which is written whole or not at all, and read without running anything in it.
+"""Arrays by name in a file, which is written whole or not at all, and read without running anything in it.
 
-A file that is read is not trusted: what it announces is compared with what is wanted before memory is set aside.
+A file that is read is not trusted: what it announces is compared with what is wanted before memory is set aside. It is
+a `.npz` file, or safetensors where its name ends so; those have no checksums, and are the business of that package.
 """
 
 import glob
@@ -10,8 +11,8 @@ import os
 import stat
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +21,12 @@ import numpy as np
 
 from minigrad.engine import Array
 
+# fmt: off
+SAFETENSORS = {  # what that format calls dtypes
+    "BOOL": "?", "F16": "f2", "F32": "f4", "F64": "f8", "C64": "c8",
+    "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8", "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8",
+}
+# fmt: on
 ABANDONED = 3600  # seconds after which a temporary file that nobody has written to is a killed process's
 
 
@@ -68,6 +75,11 @@ def _sweep(path: Path, before: float) -> None:
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays by name, whole or not at all."""
+    if is_safetensors(path):
+        packed = _packed(arrays)
+        with written_whole(path) as file:
+            file.write(packed)
+        return
     # np.savez could not do it, as its own parameters, such as `file`, cannot be names of arrays.
     with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -76,6 +88,32 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
                 raise ValueError(f"an array in a file cannot be named {name!r}: it would be read as {info.filename!r}")
             with archive.open(info, "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array), version=(1, 0), allow_pickle=False)
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file is of that format, by its name."""
+    return Path(path).suffix.lower() == ".safetensors"
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        hint = 'pip install "minigrad[interchange]", or use a .npz file'
+        raise ImportError(f"files of the format safetensors need the package of that name: {hint}") from error
+    return safetensors
+
+
+def _packed(arrays: Mapping[str, Any]) -> bytes:
+    """The contents of a file of safetensors."""
+    package, known = _safetensors(), {np.dtype(code) for code in SAFETENSORS.values()}
+    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    for name, array in plain.items():
+        if array.dtype.newbyteorder("=") not in known:
+            raise ValueError(f"{name} is of dtype {array.dtype}, which safetensors do not have: save to a .npz file")
+        if name == "__metadata__" or not name.isprintable():
+            raise ValueError(f"an array in safetensors cannot be named {name!r}")
+    return package.numpy.save(plain)  # type: ignore[no-any-return]
 
 
 class Member(NamedTuple):
@@ -97,6 +135,8 @@ def load_arrays(path: str | Path, wanted: Callable[[dict[str, Array]], Iterable[
     """
     # np.load would not do: it does not check the checksum of an array that it has not read to the end, nor any size.
     path = Path(path)
+    if is_safetensors(path):
+        return _unpacked(path, wanted)
     with _damage(path):
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 22))
@@ -109,10 +149,35 @@ def load_arrays(path: str | Path, wanted: Callable[[dict[str, Array]], Iterable[
             members = {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
             if len(members) < len(archive.infolist()):
                 raise ValueError("two arrays in it have one name")
-            announced = {name: np.broadcast_to(np.empty((), m.dtype), m.shape) for name, m in members.items()}
+            announced = {name: _announced(m.dtype, m.shape) for name, m in members.items()}
         names = list(wanted(announced))
         with _damage(path):
             return {name: _read(archive, members[name]) for name in names}
+
+
+def _announced(dtype: Any, shape: Sequence[int]) -> Array:
+    """An array of zeros that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def _unpacked(path: Path, wanted: Callable[[dict[str, Array]], Iterable[str]]) -> dict[str, Array]:
+    """The same as `load_arrays` for a file of safetensors, whose header the package checks when it is opened."""
+    package = _safetensors()
+    with _damage(path):
+        stack = ExitStack()
+        file = stack.enter_context(package.safe_open(path, framework="np"))
+    with stack:
+        with _damage(path):
+            announced = {name: _header(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
+        names = list(wanted(announced))
+        with _damage(path):
+            return {name: file.get_tensor(name) for name in names}
+
+
+def _header(name: str, part: Any) -> Array:
+    if (code := part.get_dtype()) not in SAFETENSORS:
+        raise ValueError(f"{name} is of dtype {code}, which NumPy does not have: save it as F32 there")
+    return _announced(SAFETENSORS[code], part.get_shape())
 
 
 @contextmanager
@@ -124,7 +189,8 @@ def _damage(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error) or type(error).__name__
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {text:.200}") from error
+        kind = "safetensors" if is_safetensors(path) else ".npz"
+        raise ValueError(f"{path} is not a readable {kind} file of plain arrays: {text:.200}") from error
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from profiles import scale
 
-from minigrad.files import generator_text, load_arrays, save_arrays, set_generator, written_whole
+from minigrad.files import SAFETENSORS, generator_text, load_arrays, save_arrays, set_generator, written_whole
 
 AWKWARD_NAMES = st.sampled_from(["file", "allow_pickle", "args", "a.b.0", "a/b", "ä ö", "0", "with space"])
 ARRAYS = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.bool_]).flatmap(
@@ -44,6 +44,18 @@ def test_arrays_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, 
         assert found[name].tobytes() == array.tobytes()
     with np.load(path, allow_pickle=False) as file:
         assert file.files == list(arrays)
+
+
+def test_what_is_announced_is_zero_and_takes_no_memory(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "arrays.npz", {"w": np.full(2**17, 1e300), "n": np.arange(3)})
+    used = [np.full((), 1e300) for _ in range(1000)]  # memory that the next small arrays get
+    del used
+    tracemalloc.start()
+    try:
+        load_arrays(tmp_path / "arrays.npz", lambda found: [] if not any(map(np.any, found.values())) else ["w"])
+        assert tracemalloc.get_traced_memory()[1] < 5e5
+    finally:
+        tracemalloc.stop()
 
 
 class Unsavable:
@@ -264,6 +276,144 @@ def test_writers_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
         thread.join()
     assert not errors
     assert list(tmp_path.iterdir()) == [path]
+
+
+# --------------------------------------------------------------------------------------------------------- safetensors
+
+
+def safe(header: Any, content: bytes = bytes(8)) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content
+
+
+def entry(dtype: str = "F32", shape: Any = (2,), start: int = 0, stop: int = 8) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+SAFE = safe({"w": entry()})
+WRONG_SAFE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", ""),
+    "text": (b"weights, honestly" * 9, ""),
+    "cut in the numbers": (SAFE[:-1], ""),
+    "cut in the header": (SAFE[:20], ""),
+    "with something behind": (SAFE + b"junk", ""),
+    "an archive": (b"PK\3\4" + bytes(100), ""),
+    "a pickle": (b"cos\nsystem\n(S'exit'\ntR.", ""),
+    "a header of another length": (struct.pack("<Q", 2**60) + SAFE[8:], ""),
+    "no JSON": (safe(b"{'w': 1}"), ""),
+    "a list": (safe([1, 2]), ""),
+    "no text": (safe(b"\xff\xfe{}"), ""),
+    "too many numbers": (safe({"w": entry(shape=(10**15,), stop=4 * 10**15)}), ""),
+    "too few numbers": (safe({"w": entry(shape=(1,))}), ""),
+    "sizes that overflow": (safe({"w": entry(shape=(2**63, 2**63))}), ""),
+    "a negative size": (safe({"w": entry(shape=(-2,))}), ""),
+    "a size that is no integer": (safe({"w": entry(shape=(2.5,))}), ""),
+    "offsets before the start": (safe({"w": entry(start=-8, stop=0)}), ""),
+    "two in one place": (safe({"w": entry(), "v": entry()}), ""),
+    "a gap": (safe({"w": entry(start=8, stop=16)}, bytes(16)), ""),
+    "bfloat16": (safe({"w": entry("BF16", (4,))}), "w is of dtype BF16, which NumPy does not have: save it as F32"),
+    "float8": (safe({"w": entry("F8_E4M3", (8,))}), "w is of dtype F8_E4M3, which NumPy does not have"),
+    "an unknown dtype": (safe({"w": entry("F32X")}), ""),
+}
+
+
+@pytest.fixture
+def safetensors() -> Any:
+    return pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+
+
+@pytest.mark.parametrize("name", WRONG_SAFE)
+def test_wrong_safetensors_give_one_clear_error(name: str, safetensors: Any, tmp_path: Path) -> None:
+    path, (content, message) = tmp_path / "w.safetensors", WRONG_SAFE[name]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"w\.safetensors is not a readable safetensors file of .*: {message}"):
+        load_arrays(path, list)
+    path.write_bytes(SAFE)
+    assert load_arrays(path, list)["w"].shape == (2,), "the table is of mistakes in a file that is right"
+
+
+@given(st.data())
+def test_safetensors_that_are_cut_or_changed_do_no_harm(tmp_path_factory: Any, data: st.DataObject) -> None:
+    pytest.importorskip("safetensors")
+    path = tmp_path_factory.mktemp("arrays") / "w.safetensors"
+    save_arrays(path, {"w": np.ones((2, 3)), "ä": np.array(3), "v": np.zeros((0, 2), np.float32)})
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content = content[:at] if data.draw(st.booleans()) else content[:at] + b"%c" % content[at - 1] + content[at + 1 :]
+    path.write_bytes(content)
+    try:
+        found = load_arrays(path, list)
+    except ValueError as error:
+        assert "w.safetensors is not a readable safetensors file" in str(error)  # noqa: PT017
+    else:
+        assert sum(array.nbytes for array in found.values()) <= 56
+
+
+@given(arrays=st.dictionaries(AWKWARD_NAMES, ARRAYS))
+def test_arrays_come_back_from_safetensors(tmp_path_factory: Any, arrays: dict[str, np.ndarray]) -> None:
+    package = pytest.importorskip("safetensors.numpy")
+    path = tmp_path_factory.mktemp("arrays") / "arrays.SafeTensors"
+    save_arrays(path, {name: np.asarray(array, order="F") for name, array in arrays.items()})
+    assert os.listdir(path.parent) == [path.name]  # noqa: PTH208
+    for found in (load_arrays(path, list), package.load_file(path)):
+        assert found.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
+            assert found[name].flags.writeable
+            assert found[name].tobytes() == array.tobytes()
+
+
+def test_every_dtype_of_safetensors_in_any_byte_order_and_layout(safetensors: Any, tmp_path: Path) -> None:
+    path, rng = tmp_path / "arrays.safetensors", np.random.default_rng(0)
+    for code in SAFETENSORS.values():
+        array = rng.integers(0, 9, (2, 3, 4)).astype(code)
+        save_arrays(path, {"a": array, "b": array.astype(np.dtype(code).newbyteorder(">")), "c": array.T[::-2]})
+        found = load_arrays(path, lambda announced: announced)
+        assert {each.dtype for each in found.values()} == {np.dtype(code)}
+        np.testing.assert_array_equal(found["b"], array)
+        np.testing.assert_array_equal(found["c"], array.T[::-2])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"w": np.ones(2, complex)}, "w is of dtype complex128, which safetensors do not have: save to a .npz file"),
+        ({"w": np.array("text")}, "w is of dtype <U4"),
+        ({"w": np.array([None])}, "w is of dtype object"),
+        ({"__metadata__": np.ones(2)}, "cannot be named '__metadata__'"),
+        ({"a\0": np.ones(2)}, "cannot be named 'a"),
+        ({"\ud800": np.ones(2)}, "cannot be named"),
+    ],
+)
+def test_what_safetensors_do_not_hold(arrays: Any, message: str, safetensors: Any, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_arrays(path, {"w": np.arange(3)})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        save_arrays(path, {"v": np.arange(1000), **arrays})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@posix
+def test_what_is_not_wanted_of_safetensors_is_not_read(safetensors: Any, tmp_path: Path) -> None:
+    path, size = tmp_path / "w.safetensors", 2**34
+    with path.open("wb") as file:  # 16 GB that take no room
+        file.write(safe({"w": entry(), "v": entry(shape=(size // 4,), start=8, stop=size + 8)}))
+        file.truncate(file.tell() + size)
+    assert list(load_arrays(path, lambda found: [name for name, array in found.items() if array.size < 9])) == ["w"]
+
+
+def test_safetensors_are_read_where_that_package_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.safetensors").write_bytes(SAFE)
+    for name in ("safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for do in (lambda path: load_arrays(path, list), lambda path: save_arrays(path, {"w": np.ones(2)})):
+        with pytest.raises(
+            ImportError, match=r'need the package of that name: pip install "minigrad\[interchange\]", or'
+        ):
+            do(tmp_path / "w.safetensors")
+    assert (tmp_path / "w.safetensors").read_bytes() == SAFE
 
 
 # ------------------------------------------------------------------------------------------- damaged and hostile files

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "minigrad"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-EXTRAS = ["matplotlib", "tqdm", "pygraphviz", "scipy", "sklearn", "hypothesis", "pytest", "_pytest"]
+EXTRAS = ["matplotlib", "tqdm", "pygraphviz", "scipy", "sklearn", "safetensors", "hypothesis", "pytest", "_pytest"]
 
 # The stairs, from the ground up. A room is a module, or a folder of modules. It knows the rooms on the steps below its
 # own, and none on its own step.

@@ -102,7 +102,11 @@ class Module(Whole, metaclass=state.Constructed):
         through("write", clear, self.parameters())
 
     def save(self, path: str | Path) -> None:
-        """Write the state to a `.npz` file; a file that stood there is replaced at once and whole."""
+        """Write the state to a `.npz` file; a file that stood there is replaced at once and whole.
+
+        If `path` ends in `.safetensors`, it is such a file, which other libraries read; it takes the package of that
+        name. Names and shapes of weights are PyTorch's.
+        """
         save_arrays(path, self.state_dict())
 
     def load(self, path: str | Path) -> None:

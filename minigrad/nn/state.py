@@ -144,6 +144,8 @@ def load_state_dict(obj: Any, state: Mapping[str, Any], strict: bool = True) -> 
     What has several names here, since it is shared, may come by any of them. Raises one ValueError that lists all
     names that are missing, unexpected, or of arrays that do not fit, and changes nothing then. Unless `strict`, missing
     and unexpected names are passed over. Tensors stay the same objects; an array is replaced, and so never overwritten.
+    Anything that NumPy takes for an array will do, such as tensors of PyTorch in the memory of the machine, also those
+    that require a gradient, or of bfloat16.
     """
     own = named_state(obj)
     arrays = fitting_arrays(obj, own, _by_first_names(obj, own, state), strict)
@@ -170,7 +172,7 @@ def _by_first_names(obj: Any, own: Mapping[str, Any], state: Mapping[str, Any]) 
     for name, array in state.items():
         first = name if name in own else names.get(id(part_named(obj, name)), name)
         if first in arrays:
-            before, now, shape = np.asarray(arrays[first]), np.asarray(array), own[first].shape
+            before, now, shape = _numbers(arrays[first]), _numbers(array), own[first].shape
             if before.shape != now.shape or (now.shape == shape and before.tobytes() != now.tobytes()):  # nan is nan
                 raise ValueError(f"{first} has several names in {type(obj).__name__}, and here different numbers")
         arrays[first] = array
@@ -188,6 +190,14 @@ def _places(obj: Any, new: Mapping[int, Array]) -> Iterator[tuple[Any, Any, Arra
             yield holder, key, new[id(part)]
 
 
+def _numbers(value: Any) -> Array:
+    """What is in a state as an array, without what a tensor remembers, and in float32 where NumPy lacks the dtype."""
+    value = value.detach() if hasattr(value, "detach") else value
+    if "bfloat16" in str(getattr(value, "dtype", "")):
+        value = value.float() if hasattr(value, "float") else value.astype(np.float32)
+    return np.asarray(value)
+
+
 def fitting_arrays(owner: Any, wanted: Mapping[str, Any], state: Mapping[str, Any], strict: bool) -> dict[str, Array]:
     """The arrays of a state in the dtypes of those `wanted`, or one ValueError that lists all that do not fit."""
     arrays, problems = {}, []
@@ -196,7 +206,12 @@ def fitting_arrays(owner: Any, wanted: Mapping[str, Any], state: Mapping[str, An
         problems += [f"unexpected: {name}" for name in state if name not in wanted]
     for name in wanted:
         if name in state:
-            array, (shape, dtype) = np.asarray(state[name]), (wanted[name].shape, wanted[name].dtype)
+            shape, dtype = wanted[name].shape, wanted[name].dtype
+            try:
+                array = _numbers(state[name])
+            except Exception as error:  # of any kind, from any library
+                problems.append(f"no array: {name} is of type {type(state[name]).__name__}: {error}")
+                continue
             if array.shape != shape:
                 problems.append(f"misshapen: {name} is {array.shape}, and {shape} was wanted")
             elif array.dtype.kind not in ("biufc" if dtype.kind == "c" else "biuf"):

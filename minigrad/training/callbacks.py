@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import Array
-from minigrad.files import generator_text, load_arrays, save_arrays, set_generator
+from minigrad.files import generator_text, is_safetensors, load_arrays, save_arrays, set_generator
 from minigrad.nn.state import load_state_dict, named_generators, named_state, state_dict
 from minigrad.optim.checks import at_least_one, at_least_zero
 from minigrad.training.history import Training
@@ -118,6 +118,8 @@ class Checkpoint:
 
     def __init__(self, path: str | Path, every: int = 1) -> None:
         at_least_one(every=every)
+        if is_safetensors(path):
+            raise ValueError(f"{path}: a checkpoint keeps more than safetensors hold, such as generators: name a .npz")
         self.path, self.every = Path(path), every
 
     def __repr__(self) -> str:
