@@ -54,7 +54,7 @@ TENSORS = {
     "long":              "t.astype(np.int64)",
     "cpu":               HERE,
     "cuda":              HERE,
-    "device":            HERE,
+    "to_device":         HERE,
     "contiguous":        "nothing, since every function takes arrays of any layout",
     "clone":             "t.copy()",
     "numel":             "t.size",

@@ -253,6 +253,11 @@ class Tensor(Node):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self._without_history("an array"), dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        if self._requires_grad:
+            raise BufferError(said("history", what="a DLPack capsule"))
+        return look(self).__dlpack__(**options)
+
     def _without_history(self, what: str) -> Any:
         if self._requires_grad:
             raise TypeError(said("history", what=what))
@@ -291,6 +296,9 @@ class Tensor(Node):
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(said("in place"))
 
+    device = "cpu"
+    __array_namespace__: Function = lambda self, **options: self._array.__array_namespace__(**options)
+    __dlpack_device__: Function = lambda self: self._array.__dlpack_device__()
     __hash__ = object.__hash__
     __len__ = lambda self: len(self._array)
     __float__ = lambda self: float(self._without_history("a float").item())
