@@ -4,7 +4,8 @@ Where to look: `layers` has short ones, `convolution` (with pooling), `normaliza
 others; `activations` and `losses` are functions, and classes around them; all are made of `module`, `state`, `init`.
 
 What has a class of its own in PyTorch is often none here: a parameter is a Tensor that requires a gradient, a list or a
-dict of modules is a list or a dict, and a buffer is an array, or a Tensor that requires no gradient.
+dict of modules is a list or a dict, and a buffer is an array, or a Tensor that requires no gradient. Weights have the
+names and shapes that they have there, and go to and fro, by `state_dict` or a file of safetensors.
 """
 
 import functools

@@ -105,9 +105,8 @@ class TransformerBlock(Module):
     """A pre-norm block: x + attention(norm1(x)), then that plus two linear layers of norm2 of it (Xiong et al., 2020).
 
     Arrays are (n, length, d_model), or (length, n, d_model) without `batch_first`; `dim_feedforward` is by default four
-    times d_model. The parameters are named as those of PyTorch's TransformerEncoderLayer with norm_first=True.
-    There are `nhead` heads, an `activation` between the linear layers, and
-    `layer_norm_eps` is the eps of the norms.
+    times d_model. The parameters are named as those of PyTorch's TransformerEncoderLayer with norm_first=True. There
+    are `nhead` heads, an `activation` between the linear layers, and `layer_norm_eps` is the eps of the norms.
 
     >>> TransformerBlock(4, 2, rng=0)(np.ones((3, 5, 4), np.float32)).shape
     (3, 5, 4)

@@ -63,6 +63,7 @@ class Windowed(Module):
     """What layers of windows share: an option is one number, or one for each axis, and so are what they are given."""
 
     axes: ClassVar[int]
+    seen: Callable[..., Any]  # what the layer makes of images with the batch last: such images
 
     def for_axes(self, **options: Any) -> Iterator[tuple[int, ...]]:
         """Options of which each axis has one."""
@@ -74,11 +75,11 @@ class Windowed(Module):
                 raise ValueError(f"{type(self).__name__} got {name}={value!r}: give {wanted}")
             yield each
 
-    def moved(self, x: Any, channels: int | None = None) -> Any:
-        """What the layer is given, with the batch moved behind."""
-        x, wanted = as_array(x), f"(n, {channels or 'channels'}, {['length', 'height, width'][self.axes - 1]})"
+    def forward(self, x: Any) -> Any:
+        x, channels = as_array(x), getattr(self, "in_channels", None)
+        wanted = f"(n, {channels or 'channels'}, {['length', 'height, width'][self.axes - 1]})"
         self.expect(x, x.ndim == self.axes + 2 and x.shape[1] == (channels or x.shape[1]), wanted)
-        return np.moveaxis(x, 0, -1)
+        return np.moveaxis(self.seen(np.moveaxis(x, 0, -1)), -1, 0)
 
     def framed(self, x: Any, frame: Any, spans: Sequence[int], value: float = 0.0) -> Any:
         """Images with the batch last in a frame of one number, if a window of these spans fits in."""
@@ -109,8 +110,8 @@ class Convolution(Windowed):
         rng: Rng = None, dtype: DTypeLike = np.float32,
     ) -> None:  # fmt: skip
         sizes = self.for_axes(kernel_size=kernel_size, stride=stride, dilation=dilation)
-        sides: Any = padding
-        self.kernel_size, self.stride, self.dilation, self.padding = *sizes, sides
+        self.kernel_size, self.stride, self.dilation = sizes
+        self.padding: Any = padding
         if not isinstance(padding, str) or not self.forth:
             (self.padding,) = self.for_axes(padding=padding)
         elif padding not in ("same", "valid") or (padding == "same" and max(self.stride) > 1):
@@ -123,14 +124,13 @@ class Convolution(Windowed):
         shape = (rows, columns // groups, *self.kernel_size)
         self.weight, self.bias = init.weight_and_bias(shape, out_channels, bias, rng, dtype)
 
-    def forward(self, x: Any) -> Any:
+    def seen(self, x: Any) -> Any:
         frame, spans = self.padding, spans_of(self.kernel_size, self.dilation)
         if isinstance(frame, str):
             totals = [span - 1 if frame == "same" else 0 for span in spans]
             frame = [(total // 2, total - total // 2) for total in totals]
-        x = self.framed(self.moved(x, self.in_channels), frame, spans)
-        answer = convolved(x, self.weight, self.bias, self.stride, self.dilation, self.groups)
-        return np.moveaxis(answer, -1, 0)
+        x = self.framed(x, frame, spans)
+        return convolved(x, self.weight, self.bias, self.stride, self.dilation, self.groups)
 
 
 class ConvolutionTranspose(Convolution):
@@ -154,8 +154,7 @@ class ConvolutionTranspose(Convolution):
         if any(more >= max(two) for more, *two in zip(self.output_padding, self.stride, self.dilation, strict=True)):
             raise ValueError(f"output_padding={output_padding} is to be smaller than the stride, or the dilation")
 
-    def forward(self, x: Any) -> Any:
-        x = self.moved(x, self.in_channels)
+    def seen(self, x: Any) -> Any:
         steps = zip(x.shape[1:], self.stride, spans_of(self.kernel_size, self.dilation), strict=False)
         full = [(n - 1) * stride + span for n, stride, span in steps]
         stops = [n - pad + more for n, pad, more in zip(full, self.padding, self.output_padding, strict=True)]
@@ -170,9 +169,7 @@ class ConvolutionTranspose(Convolution):
         answer = unwindowed(product, shape=shape, **windows)
         answer = self.framed(answer, [(0, max(stop - n, 0)) for stop, n in zip(stops, full, strict=True)], ())
         answer = at(answer, 1, *map(slice, self.padding, stops))
-        if self.bias is not None:
-            answer = answer + np.reshape(self.bias, (-1, *(1,) * (self.axes + 1)))
-        return np.moveaxis(answer, -1, 0)
+        return answer if self.bias is None else answer + np.reshape(self.bias, (-1, *(1,) * (self.axes + 1)))
 
 
 class MaxPool(Windowed):
@@ -195,8 +192,8 @@ class MaxPool(Windowed):
         if any(2 * pad > size for pad, size in zip(self.padding, self.kernel_size, strict=True)):
             raise ValueError(f"{type(self).__name__} takes a padding of at most half of the window, not {padding}")
 
-    def forward(self, x: Any) -> Any:
-        x = self.framed(self.moved(x), self.padding, spans_of(self.kernel_size, self.dilation), self.outside)
+    def seen(self, x: Any) -> Any:
+        x = self.framed(x, self.padding, spans_of(self.kernel_size, self.dilation), self.outside)
         options = zip(self.kernel_size, self.stride, self.dilation, strict=True)
         for axis, (size, stride, dilation) in enumerate(options, 1):  # along one after the other, ...
             stop = x.shape[axis] - (size - 1) * dilation
@@ -204,7 +201,7 @@ class MaxPool(Windowed):
             while len(parts) > 1:  # ... two and two
                 parts = [functools.reduce(self.combine, parts[i : i + 2]) for i in range(0, len(parts), 2)]
             x = parts[0]
-        return np.moveaxis(x, -1, 0)
+        return x
 
 
 class AvgPool(MaxPool):
@@ -218,8 +215,8 @@ class AvgPool(MaxPool):
 
     combine, outside = staticmethod(np.add), 0.0
 
-    def forward(self, x: Any) -> Any:
-        return super().forward(x) / math.prod(self.kernel_size)
+    def seen(self, x: Any) -> Any:
+        return super().seen(x) / math.prod(self.kernel_size)
 
 
 class AdaptiveAvgPool(Windowed):
@@ -234,13 +231,12 @@ class AdaptiveAvgPool(Windowed):
     def __init__(self, output_size: Lengths) -> None:
         (self.output_size,) = self.for_axes(output_size=output_size)
 
-    def forward(self, x: Any) -> Any:
-        x = self.moved(x)
+    def seen(self, x: Any) -> Any:
         pairs = list(zip(x.shape[1:], self.output_size, strict=False))
         if any(not n or n % count for n, count in pairs):
             raise ValueError(f"{self!r} got images of {x.shape[1:-1]}, which are to be multiples of {self.output_size}")
         shape = (len(x), *(part for n, count in pairs for part in (count, n // count)), x.shape[-1])
-        return np.moveaxis(self.reduce(np.reshape(x, shape), axis=tuple(range(2, 2 * self.axes + 1, 2))), -1, 0)
+        return self.reduce(np.reshape(x, shape), axis=tuple(range(2, 2 * self.axes + 1, 2)))
 
 
 class AdaptiveMaxPool(AdaptiveAvgPool):

@@ -1,4 +1,7 @@
-"""Layers of a few lines each: modules that keep weights or options."""
+"""Layers of a few lines each: modules that keep weights or options.
+
+`rng`, a generator or a seed, draws the weights, and `dtype` is theirs.
+"""
 
 import math
 from collections.abc import Callable
@@ -24,8 +27,7 @@ class Linear(Module):
     """The affine map x @ weight.T + bias, from (..., in_features) to (..., out_features).
 
     `weight` has shape (out_features, in_features) and `bias` (out_features,), as in PyTorch, and they are drawn as
-    there: uniform within 1 / sqrt(in_features), by `rng`, a generator or a seed, in `dtype`. Raises ValueError for an
-    input of another width.
+    there: uniform within 1 / sqrt(in_features). Raises ValueError for an input of another width.
 
     >>> layer = Linear(2, 3, rng=0)
     >>> layer(np.ones((5, 2), np.float32)).shape
@@ -35,8 +37,7 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, rng: Rng = None, dtype: DTypeLike = np.float32
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"Linear({in_features}, {out_features}): both numbers of features must be positive")
+        positive(self, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight, self.bias = init.weight_and_bias((out_features, in_features), out_features, bias, rng, dtype)
 
@@ -124,6 +125,8 @@ class Dropout(Module):
 class Residual(Module):
     """What some layers make of `x`, each of what the one before has returned, plus `x` (He et al., CVPR 2016).
 
+    (PyTorch has no such layer; the weights here are named as in a Sequential that is its attribute `layers`.)
+
     >>> Residual(np.negative)(np.ones(2))
     array([0., 0.])
     """
@@ -142,7 +145,6 @@ class Embedding(Module):
     """A vector for each of the integers from 0 to num_embeddings - 1: rows of `weight`, which are normal at first.
 
     Indices of any shape (...) give (..., embedding_dim). (Of PyTorch's options, there are only these two.)
-    `rng` draws the rows, and `dtype` is theirs.
 
     >>> Embedding(10, 3, rng=0)(np.array([[1, 2]])).shape
     (1, 2, 3)
@@ -165,8 +167,7 @@ class Embedding(Module):
 class PReLU(Module):
     """`x` where it is positive, else weight * x, where one weight, or one for each channel, on axis 1, is learned.
 
-    He et al., ICCV 2015 (arXiv:1502.01852).
-    There are `num_parameters` weights of a `dtype`; `init` is what they are at first.
+    He et al., ICCV 2015 (arXiv:1502.01852). There are `num_parameters` weights; `init` is what they are at first.
 
     >>> PReLU()(np.array([-4.0, 2.0])).data
     array([-1.,  2.])

@@ -138,7 +138,6 @@ def nll_loss(
     np.float64(0.6931)
     """
     scores, target = _arrays("nll_loss", log_probabilities, target)
-    scores = scores.astype(np.float64) if scores.dtype.kind in "biu" else scores
     return _of_labels("nll_loss", scores, target, reduction, weight, ignore_index, 0.0)
 
 
@@ -260,6 +259,8 @@ def _arrays(name: str, prediction: Any, target: Any) -> list[Any]:
                 f"{name} got values of dtype {array.dtype}: it takes numbers. Words become labels by "
                 "np.unique(words, return_inverse=True)."
             )
+    if arrays[0].dtype.kind in "biu":
+        arrays[0] = arrays[0].astype(np.float64)  # differences of small integers would wrap round
     return arrays
 
 
@@ -270,8 +271,6 @@ def _equal_shapes(name: str, prediction: Any, target: Any) -> list[Any]:
             f"{name} got a prediction of shape {prediction.shape} and a target of shape {target.shape}: they must be "
             "equal, since broadcasting them would compare every prediction with every target. Reshape one of them."
         )
-    if prediction.dtype.kind in "biu":
-        prediction = prediction.astype(np.float64)  # differences of small integers would wrap round
     return [prediction, target]
 
 

@@ -59,9 +59,7 @@ class BatchNorm(_Affine):
         self.begin((num_features,), affine, affine, dtype)
         kept: Any = Tensor(np.zeros(num_features, dtype)), Tensor(np.ones(num_features, dtype)), Tensor(0)
         kept = kept if flag("track_running_stats", track_running_stats) else (None,) * 3
-        self.running_mean: Any = kept[0]
-        self.running_var: Any = kept[1]
-        self.num_batches_tracked: Any = kept[2]
+        self.running_mean, self.running_var, self.num_batches_tracked = kept
 
     def forward(self, x: Any) -> Any:
         x = as_array(x)
@@ -95,8 +93,8 @@ class BatchNorm2d(BatchNorm):
 class GroupNorm(_Affine):
     """Groups of channels shifted and scaled to mean 0 and variance 1 in every sample, times `weight`, plus `bias`.
 
-    Wu and He, ECCV 2018 (arXiv:1803.08494). Arrays are (n, num_channels, ...); there is a weight for each channel.
-    There are `num_groups` groups.
+    Wu and He, ECCV 2018 (arXiv:1803.08494). Arrays are (n, num_channels, ...), in `num_groups` groups; there
+    is a weight for each channel.
 
     >>> GroupNorm(1, 2)(np.array([[0.0, 2.0]])).data.round(2)
     array([[-1.,  1.]])

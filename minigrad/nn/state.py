@@ -9,7 +9,7 @@ Parameters are the leaves that require a gradient, or did so before they were fr
 
 import functools
 from abc import ABCMeta
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from inspect import Signature, signature
 from random import Random
 from typing import Any
@@ -90,12 +90,15 @@ def _check_set(name: str, things: Any) -> None:
 
 def named_state(obj: Any) -> dict[str, Any]:
     """The tensors and arrays that are the state of an object, by name; a shared one once, by its first name."""
-    state: dict[str, Any] = {}
-    for name, _, _, item in _belongings(obj):
-        if name in state:
-            raise ValueError(f"two things in {type(obj).__name__} have the name {name!r}: give one of them another")
-        state[name] = item
-    return state
+    return _by_name(obj, "things", ((name, item) for name, _, _, item in _belongings(obj)))
+
+
+def _by_name(obj: Any, what: str, found: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    by_name: dict[str, Any] = {}
+    for name, item in found:
+        if by_name.setdefault(name, item) is not item:
+            raise ValueError(f"two {what} in {type(obj).__name__} have the name {name!r}: give one of them another")
+    return by_name
 
 
 def named_parameters(obj: Any) -> list[tuple[str, Tensor]]:
@@ -123,11 +126,7 @@ def is_generator(thing: Any) -> bool:
 
 def named_generators(obj: Any) -> dict[str, Any]:
     """All generators of random numbers in an object by name; a shared one once."""
-    generators: dict[str, Any] = {}
-    for name, item in named(obj):
-        if is_generator(item) and generators.setdefault(name, item) is not item:
-            raise ValueError(f"two generators in {type(obj).__name__} have the name {name!r}: give one another")
-    return generators
+    return _by_name(obj, "generators", ((name, item) for name, item in named(obj) if is_generator(item)))
 
 
 def state_dict(obj: Any) -> dict[str, Array]:

@@ -175,7 +175,7 @@ def network() -> Any:
     )  # fmt: skip
 
 
-def once(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
+def once(model: Any, optimizer: Any, wrap: Any) -> Callable[[Any, Any], Any]:
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
         loss = nn.cross_entropy(model(x), y)
@@ -183,10 +183,10 @@ def once(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
         optimizer.step()
         return loss
 
-    return step
+    return wrap(step)  # type: ignore[no-any-return]
 
 
-def accumulating(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
+def accumulating(model: Any, optimizer: Any, wrap: Any) -> Callable[[Any, Any], Any]:
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
         for part in (slice(0, 3), slice(3, 8)):
@@ -195,10 +195,10 @@ def accumulating(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
         optimizer.step()
         return loss
 
-    return step
+    return wrap(step)  # type: ignore[no-any-return]
 
 
-def two_passes(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
+def two_passes(model: Any, optimizer: Any, wrap: Any) -> Callable[[Any, Any], Any]:
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
         loss = nn.cross_entropy(model(x), y) + nn.mse_loss(model(x * 2 + 1), model(x * 3))
@@ -206,17 +206,34 @@ def two_passes(model: Any, optimizer: Any) -> Callable[[Any, Any], Any]:
         optimizer.step()
         return loss
 
+    return wrap(step)  # type: ignore[no-any-return]
+
+
+def accumulating_over_calls(model: Any, optimizer: Any, wrap: Any) -> Callable[[Any, Any], Any]:
+    def backward(x: Any, y: Any) -> Any:
+        loss = nn.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    backward = wrap(backward)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        losses = [backward(x[part], y[part]) for part in (slice(0, 3), slice(3, 6), slice(6, 8))]
+        optimizer.step()
+        return losses[-1]
+
     return step
 
 
-@pytest.mark.parametrize("form", [once, accumulating, two_passes])
+@pytest.mark.parametrize("form", [once, accumulating, accumulating_over_calls, two_passes])
 @pytest.mark.parametrize("pure", [False, True])
 def test_running_statistics_of_whole_compiled_steps_equal_eager_ones(form: Any, pure: bool) -> None:
     rng, states = np.random.default_rng(1), []
     batches = [(rng.normal(size=(8, 1, 8, 8)), rng.integers(2, size=8)) for _ in range(3)]
     for wrap in (lambda step: step, lambda step: mg.compile(step, pure=pure)):
         model = network()
-        step = wrap(form(model, optim.Adam(model.parameters(), lr=0.01)))
+        step = form(model, optim.Adam(model.parameters(), lr=0.01), wrap)
         losses = [step(x, y).item() for x, y in batches]
         before = model.state_dict()
         with mg.no_grad():
@@ -226,22 +243,25 @@ def test_running_statistics_of_whole_compiled_steps_equal_eager_ones(form: Any, 
         states.append({**before, "losses": np.array(losses), "out": out.data})
     for name, array in states[0].items():
         np.testing.assert_allclose(states[1][name], array, rtol=1e-8, atol=1e-10, err_msg=name)
-    assert states[0]["1.num_batches_tracked"] == 3 * {once: 1, accumulating: 2, two_passes: 3}[form]
+    passes = {once: 1, accumulating: 2, accumulating_over_calls: 3, two_passes: 3}
+    assert states[0]["1.num_batches_tracked"] == 3 * passes[form]
 
 
-def test_running_statistics_under_fit_equal_eager_ones() -> None:
+@pytest.mark.parametrize("passes", [1, 2])
+def test_running_statistics_under_fit_equal_eager_ones(passes: int) -> None:
     rng, states = np.random.default_rng(1), []
     data = rng.normal(size=(20, 1, 8, 8)), rng.integers(2, size=20)
-    for compiled in (False, True):
+    for compiled in (False, True, "pure"):
         model = network()
         optimizer = optim.SGD(model.parameters(), lr=0.05)
-        mg.fit(
-            model, nn.cross_entropy, optimizer, data, epochs=2, batch_size=8, seed=0, progress=False, compile=compiled
-        )
+        twice = lambda x, model=model: model(x) + model(2 * x + 1)
+        options: Any = {"epochs": 2, "batch_size": 8, "seed": 0, "progress": False, "compile": compiled}
+        mg.fit(model if passes == 1 else twice, nn.cross_entropy, optimizer, data, **options)
         states.append(model.state_dict())
-    for name, array in states[0].items():
-        np.testing.assert_allclose(states[1][name], array, rtol=1e-8, atol=1e-10, err_msg=name)
-    assert states[0]["1.num_batches_tracked"] == 6
+    for state in states[1:]:
+        for name, array in states[0].items():
+            np.testing.assert_allclose(state[name], array, rtol=1e-8, atol=1e-10, err_msg=name)
+    assert states[0]["1.num_batches_tracked"] == 6 * passes
 
 
 def test_the_same_numbers_as_pytorch() -> None:
