@@ -11,7 +11,7 @@ import os
 import stat
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -149,25 +149,18 @@ def load_arrays(path: str | Path, wanted: Callable[[dict[str, Array]], Iterable[
             members = {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
             if len(members) < len(archive.infolist()):
                 raise ValueError("two arrays in it have one name")
-            announced = {name: _announced(m.dtype, m.shape) for name, m in members.items()}
+            announced = {name: np.broadcast_to(np.zeros((), m.dtype), m.shape) for name, m in members.items()}
         names = list(wanted(announced))
         with _damage(path):
             return {name: _read(archive, members[name]) for name in names}
 
 
-def _announced(dtype: Any, shape: Sequence[int]) -> Array:
-    """An array of zeros that takes no memory."""
-    return np.broadcast_to(np.zeros((), dtype), shape)
-
-
 def _unpacked(path: Path, wanted: Callable[[dict[str, Array]], Iterable[str]]) -> dict[str, Array]:
     """The same as `load_arrays` for a file of safetensors, whose header the package checks when it is opened."""
     package = _safetensors()
-    with _damage(path):
-        stack = ExitStack()
-        file = stack.enter_context(package.safe_open(path, framework="np"))
-    with stack:
+    with ExitStack() as stack:
         with _damage(path):
+            file = stack.enter_context(package.safe_open(path, framework="np"))
             announced = {name: _header(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
         names = list(wanted(announced))
         with _damage(path):
@@ -177,7 +170,7 @@ def _unpacked(path: Path, wanted: Callable[[dict[str, Array]], Iterable[str]]) -
 def _header(name: str, part: Any) -> Array:
     if (code := part.get_dtype()) not in SAFETENSORS:
         raise ValueError(f"{name} is of dtype {code}, which NumPy does not have: save it as F32 there")
-    return _announced(SAFETENSORS[code], part.get_shape())
+    return np.broadcast_to(np.zeros((), SAFETENSORS[code]), part.get_shape())
 
 
 @contextmanager

@@ -254,13 +254,11 @@ class Tensor(Node):
         return np.array(self._without_history("an array"), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
-        if self._requires_grad:
-            raise BufferError(said("history", what="a DLPack capsule"))
-        return look(self).__dlpack__(**options)
+        return self._without_history("a DLPack capsule", BufferError).__dlpack__(**options)
 
-    def _without_history(self, what: str) -> Any:
+    def _without_history(self, what: str, error: type[Exception] = TypeError) -> Any:
         if self._requires_grad:
-            raise TypeError(said("history", what=what))
+            raise error(said("history", what=what))
         return look(self)
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from minigrad.sample import Rng, generator
 
 
 class MultiheadAttention(Module):
-    """softmax(query @ key.T / sqrt(features)) @ value, in several heads with linear maps of their own of all three.
+    """softmax(query @ key.T / sqrt(features)) @ value, in `num_heads` heads with linear maps of their own.
 
     Vaswani et al., NeurIPS 2017 (arXiv:1706.03762).
     Arrays are (length, n, embed_dim), or (n, length, embed_dim) with `batch_first`; it returns the output and the
@@ -29,7 +29,6 @@ class MultiheadAttention(Module):
     `key_padding_mask` (n, keys) and `attn_mask` (queries, keys) or (n * num_heads, queries, keys) are True where
     nothing is seen, or are added to the scores. `is_causal` hides what comes after each query, and needs no mask. A
     query that sees nothing gets nan. (Of PyTorch's options, add_bias_kv, add_zero_attn, kdim and vdim are not here.)
-    There are `num_heads`.
 
     >>> attention, x = MultiheadAttention(4, 2, rng=0), np.ones((5, 3, 4), np.float32)
     >>> [each.shape for each in attention(x, x, x)]

@@ -55,8 +55,7 @@ def convolved(x: Any, weight: Any, bias: Any, strides: Sequence[int], dilations:
 
 def at(x: Any, first: int, *slices: slice) -> Any:
     """Some elements along axes from the first one on."""
-    index = (slice(None),) * first + slices
-    return x[index]
+    return x[(slice(None),) * first + slices]
 
 
 class Windowed(Module):

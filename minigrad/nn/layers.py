@@ -125,8 +125,6 @@ class Dropout(Module):
 class Residual(Module):
     """What some layers make of `x`, each of what the one before has returned, plus `x` (He et al., CVPR 2016).
 
-    (PyTorch has no such layer; the weights here are named as in a Sequential that is its attribute `layers`.)
-
     >>> Residual(np.negative)(np.ones(2))
     array([0., 0.])
     """

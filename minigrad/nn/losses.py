@@ -284,11 +284,7 @@ def _reduced(losses: Any, reduction: Reduction) -> Any:
     raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
 
 
-MSELoss = as_module("MSELoss", mse_loss, 2)
-L1Loss = as_module("L1Loss", l1_loss, 2)
-HuberLoss = as_module("HuberLoss", huber_loss, 2)
-BCELoss = as_module("BCELoss", log_loss, 2)
-BCEWithLogitsLoss = as_module("BCEWithLogitsLoss", log_loss_with_logits, 2)
-CrossEntropyLoss = as_module("CrossEntropyLoss", cross_entropy, 2)
-NLLLoss = as_module("NLLLoss", nll_loss, 2)
-KLDivLoss = as_module("KLDivLoss", kl_div, 2)
+MSELoss, L1Loss = as_module("MSELoss", mse_loss, 2), as_module("L1Loss", l1_loss, 2)
+HuberLoss, KLDivLoss = as_module("HuberLoss", huber_loss, 2), as_module("KLDivLoss", kl_div, 2)
+BCELoss, BCEWithLogitsLoss = as_module("BCELoss", log_loss, 2), as_module("BCEWithLogitsLoss", log_loss_with_logits, 2)
+CrossEntropyLoss, NLLLoss = as_module("CrossEntropyLoss", cross_entropy, 2), as_module("NLLLoss", nll_loss, 2)

@@ -74,8 +74,7 @@ class Module(Whole, metaclass=state.Constructed):
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         notes = _notes.get()
         run = self.forward if notes is None else functools.partial(notes.taken, self, self.forward)
-        output: Tensor = run(*args, **kwargs)
-        return output
+        return run(*args, **kwargs)  # type: ignore[no-any-return]
 
     def expect(self, x: Any, fits: bool, wanted: str) -> None:
         """Raise ValueError for an input that does not fit, with the shapes that came and that are wanted."""
@@ -104,8 +103,7 @@ class Module(Whole, metaclass=state.Constructed):
     def save(self, path: str | Path) -> None:
         """Write the state to a `.npz` file; a file that stood there is replaced at once and whole.
 
-        If `path` ends in `.safetensors`, it is such a file, which other libraries read; it takes the package of that
-        name. Names and shapes of weights are PyTorch's.
+        If `path` ends in `.safetensors`, it is one, by the package of that name, which PyTorch's users can load.
         """
         save_arrays(path, self.state_dict())
 
@@ -137,9 +135,8 @@ class Module(Whole, metaclass=state.Constructed):
         """A table of the layers: the shapes of their outputs, their parameters, and the multiply-adds of products.
 
         For each input, give the shape of one sample, (2,) or 2, or an array, as for layers that take integers. The
-        model is run once, on zeros for shapes; n is the number of samples. Below it stand how many parameters are
-        trained and frozen, how many numbers are state besides, and the memory of the outputs, for one sample or for
-        the arrays that were given: a step of training keeps them.
+        model is run once, on zeros for shapes; n is the number of samples. Below stand the numbers of parameters that
+        are trained and frozen, and the memory of the outputs of that run, which a step of training keeps.
         """
         dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
         shapes = [(each,) if isinstance(each, int) else each for each in inputs]

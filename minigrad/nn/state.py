@@ -79,9 +79,7 @@ def _is_kept(item: Any, owner: Any, rest: str) -> bool:
 
 def _check_set(name: str, things: Any) -> None:
     for thing in things:
-        if not isinstance(thing, str) and any(
-            isinstance(part, Tensor) or is_generator(part) for _, part in named(thing)
-        ):
+        if any(isinstance(part, Tensor) or is_generator(part) for _, part in named(thing)):
             raise TypeError(
                 f"{name or 'this'} is a set that holds {type(thing).__name__}: what is in it has no order, and so no "
                 "names. Keep it in a list or a dict."

@@ -78,10 +78,8 @@ class Flat(Sealed):
         return taken_apart(numbers, [parameter.shape for parameter in self.parameters])
 
     def settle(self) -> None:
-        """Bring what was assigned to `.data` to where it belongs, and raise for what is not to be moved any more."""
+        """Bring what was assigned to `.data` to where it belongs."""
         for parameter, view, _ in self.rows:
-            if not requires_grad_of(parameter):
-                raise _changed(parameter, "frozen")
             if array_of(parameter) is not view:
                 view[...] = array_of(parameter)
                 rebind(parameter, view)
@@ -91,11 +89,6 @@ class Flat(Sealed):
         gradients = [zeros if (g := parameter.grad) is None else g for parameter, _, zeros in self.rows]
         g = gradients[0].ravel() if len(gradients) == 1 else np.concatenate(gradients, axis=None)
         return g if g.dtype.kind == "f" else np.stack([np.real(g), -np.imag(g)], -1).ravel()
-
-
-def _changed(parameter: Tensor, how: str) -> RuntimeError:
-    what = f"the parameter of shape {parameter.shape} was {how} after this optimizer was made"
-    return RuntimeError(f"{what}: make a new one of the parameters that are to move.")
 
 
 class Numbers(Sealed, SimpleNamespace):
@@ -156,7 +149,7 @@ class Optimizer:
                 raise TypeError(f"{type(self).__name__} takes {wanted}, not {parameter!r}")
         grouped = [row for row in given if row[1].requires_grad]
         self.names, self.parameters = [name for name, *_ in grouped], [parameter for _, parameter, *_ in grouped]
-        self._leaves, self._frozen = tuple(self.parameters), [row[1] for row in given if not row[1].requires_grad]
+        self._leaves, self._given = tuple(self.parameters), [(row[1], row[1].requires_grad) for row in given]
         if not self.parameters:
             why = "all of them are frozen" if given else "give it tensors, such as model.parameters()"
             raise ValueError(f"{type(self).__name__} got no parameters: {why}")
@@ -226,11 +219,12 @@ class Optimizer:
 
     def step(self) -> None:
         """Move all parameters once, by their gradients; where one diverges, it shows in the loss."""
+        for parameter, moves in self._given:
+            if requires_grad_of(parameter) is not moves:
+                what = f"the parameter of shape {parameter.shape} was {'frozen' if moves else 'thawed'} after this"
+                raise RuntimeError(f"{what} optimizer was made: make a new one of the parameters that are to move.")
         for flat in self.flats:
             flat.settle()
-        for parameter in self._frozen:
-            if parameter.requires_grad:
-                raise _changed(parameter, "thawed")
         if any_mode() is not None and mode():
             if type(self).__module__ == __name__:  # the formulas below depend on the options alone
                 options = tuple([option for option in vars(self).values() if not isinstance(option, (list, Numbers))])
