@@ -467,7 +467,7 @@ class Recorder(Mode):
         root = self.current(root)
         graph = history(root, frozenset(map(self.current, targets)))
         self.check(graph.calls)
-        kept = {node: None for x, node in self.maps.items() if retains(x) and not recorded}
+        kept = {node: None for x, node in self.maps.items() if x.function and retains(x) and not recorded}
 
         def step(call: Any, position: int | None, rule: Function, g: Any) -> Any:
             if call.node in kept:
