@@ -303,7 +303,7 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_package_is_small() -> None:
-    assert lines(SOURCES) <= 14_510
+    assert lines(SOURCES) <= 14_821
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=shown)

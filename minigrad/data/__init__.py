@@ -3,10 +3,13 @@
 from typing import TYPE_CHECKING
 
 from minigrad.data.batches import batches, one_hot, train_test_split
-from minigrad.data.mnist import MAX_BYTES, MAX_DIGITS, DataFileError, Digits, load_mnist
+from minigrad.data.mnist import MAX_BYTES, MAX_DIGITS, DataFileError, Digits, load_mnist, open_idx
 from minigrad.names import door
 
-__all__ = ["MAX_BYTES", "MAX_DIGITS", "DataFileError", "Digits", "batches", "load_mnist", "one_hot", "train_test_split"]
+__all__ = [
+    "MAX_BYTES", "MAX_DIGITS", "DataFileError", "Digits", "batches", "load_mnist", "one_hot", "open_idx",
+    "train_test_split",
+]  # fmt: skip
 
 if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
     __getattr__, __dir__ = door(__name__)

@@ -1,7 +1,9 @@
 """Arrays made ready for training: one-hot labels, mini-batches, and a part held out for testing."""
 
 import math
-from collections.abc import Iterator
+import mmap
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from minigrad.engine import Tensor, constant
 from minigrad.sample import Rng, generator
+
+BLOCK, WINDOW = 2**20, 2**25  # bytes that are read at a time, and that are shuffled at a time
 
 
 def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
@@ -55,17 +59,88 @@ def batches(
     come in order, as views. The last batch may be smaller, and `drop_last` leaves it out. No rows make no batches.
     Raises `ValueError` at the call for unequal lengths or a batch size below 1.
 
+    Where an array lies in a file, as `np.memmap` has it, the file is read in blocks of 1 MB, and batches are copies. An
+    `rng` then puts the blocks in random order, and shuffles the rows of so many at a time as make a window of 32 MB,
+    with those that were left over from the window before. So up to 32 MB come in any order, as from memory; of more,
+    the rows of one block come within one window. Blocks and windows count the bytes of all arrays together.
+
     >>> [(x.tolist(), y.tolist()) for x, y in batches([1, 2, 3], [4, 5, 6], batch_size=2)]
     [([1, 2], [4, 5]), ([3], [6])]
     """
     columns, rows = _aligned("batches", arrays, rng)
-    size = max(rows, 1) if batch_size is None else batch_size
-    if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for all.")
+    size = _size(batch_size, max(rows, 1))
+    if any(mapping_of(column) is not None for column in columns):
+        step = max(1, BLOCK // max(1, sum(column[:1].nbytes for column in columns)))
+        read = lambda start: [column[start : start + step] for column in columns]
+        parts = batches_of_blocks(range(0, rows, step), read, size, rng)
+        return (part for part in parts if len(part[0]) == size) if drop_last else parts
     order = None if rng is None else generator(rng).permutation(rows)
     stop = rows - rows % size if drop_last else rows
     takes = (slice(start, start + size) for start in range(0, stop, size))
     return (tuple(column[take if order is None else order[take]] for column in columns) for take in takes)
+
+
+def _size(batch_size: int | None, everything: int) -> int:
+    if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
+        raise ValueError(f"batches got batch_size={batch_size!r}; wanted an integer of at least 1, or None for all.")
+    return everything if batch_size is None else int(batch_size)
+
+
+def batches_of_blocks(
+    blocks: Sequence[Any], read: Callable[[Any], Sequence[NDArray[Any]]], batch_size: int | None, rng: Rng
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Go through blocks of rows in batches, as `batches` does; each block is read when its turn comes.
+
+    Of the `rng` one number is drawn, at the call, so that the order is the same whoever else draws from it meanwhile.
+    """
+    size = _size(batch_size, sys.maxsize)
+    own = None if rng is None else np.random.default_rng(generator(rng).integers(2**63))
+    order = range(len(blocks)) if own is None else own.permutation(len(blocks)).tolist()
+    return _windows((read(blocks[i]) for i in order), size, own)
+
+
+def _windows(blocks: Iterator[Sequence[NDArray[Any]]], size: int, rng: Any) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Batches from as many blocks at a time as make a window and a batch; rows that are left over go into the next."""
+    rest: list[Sequence[NDArray[Any]]] = []
+    while window := [*_window(blocks, size)]:
+        columns = [np.concatenate(parts) for parts in zip(*rest, *window, strict=True)]
+        for part in window[0]:
+            _release(part)
+        del window, part  # so that there is only one copy
+        rows = len(columns[0])
+        places = np.arange(rows) if rng is None else rng.permutation(rows)
+        stop = rows - rows % size
+        for start in range(0, stop, size):
+            yield tuple(column[places[start : start + size]] for column in columns)
+        rest = [[column[places[stop:]] for column in columns]]
+        del columns
+    if rest and len(rest[0][0]):
+        yield tuple(rest[0])
+
+
+def _window(blocks: Iterator[Sequence[NDArray[Any]]], size: int) -> Iterator[Sequence[NDArray[Any]]]:
+    rows = read = 0
+    for block in blocks:
+        yield block
+        rows += len(block[0])
+        read += sum(part.nbytes for part in block)
+        if read >= WINDOW and rows >= size:
+            return
+
+
+def mapping_of(array: NDArray[Any]) -> Any:
+    """The array that maps the file which an array is a part of, as memmaps are; None for what is in memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array if isinstance(array.base, mmap.mmap) else None
+
+
+def _release(array: NDArray[Any]) -> None:
+    """Give the memory back into which the system has read a file, which would else count as that of the process."""
+    mapping = mapping_of(array)
+    is_as_the_file = getattr(mapping, "mode", "c") != "c"  # from a copy on write, what was written would be lost
+    if is_as_the_file and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.base.madvise(mmap.MADV_DONTNEED)
 
 
 def train_test_split(
@@ -115,7 +190,10 @@ def _aligned(caller: str, arrays: tuple[ArrayLike, ...], rng: Rng) -> tuple[list
 def rows_of(owner: str, data: Any) -> NDArray[Any]:
     """Data as an array of rows; raises for what NumPy would take for something else, in silence or with riddles."""
     if isinstance(data, Iterator):
-        raise TypeError(f"{owner} got {data!r}, which gives its rows once: make an array of it, np.stack([*rows]).")
+        raise TypeError(
+            f"{owner} got {data!r}, which gives its rows once: make an array of it, np.stack([*rows]), "
+            "or where it gives batches, hand over the function that makes it anew, without a call of it."
+        )
     if hasattr(data, "toarray"):
         raise TypeError(f"{owner} got a sparse {type(data).__name__}: make an array of it, by its method toarray().")
     if isinstance(data, np.ma.MaskedArray):

@@ -65,6 +65,27 @@ def load_mnist(path: str | PathLike[str]) -> tuple[Digits, Digits]:
         raise DataFileError(f"{came}. {_NEXT}") from None
 
 
+def open_idx(path: str | PathLike[str]) -> "np.memmap[Any, np.dtype[np.uint8]]":
+    """Open the IDX file of bytes at `path`, such as those of MNIST, as a `np.memmap`: only what is used of it is read.
+
+    Images are uint8 from 0 to 255 of shape `(n, 28, 28)`, labels uint8 of shape `(n,)`. A pair of these is data for
+    `minigrad.fit`, and the model divides by 255. Raises DataFileError for a file that is damaged, or of another kind,
+    and for one that is packed (`.gz`).
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(4 + 4 * 8)
+    if head.startswith(b"\x1f\x8b"):
+        raise DataFileError(f"{path} is packed, and only a file as it is can be mapped: unpack it, as gunzip does.")
+    if not head.startswith(b"\0\0\x08") or len(head) < 4 or len(head) < 4 + 4 * head[3]:
+        _refuse(path, f"starts with bytes {head[:4].hex(' ')}", "00 00 08, the number of axes and their lengths (IDX)")
+    header, size = 4 + 4 * head[3], path.stat().st_size
+    shape = tuple(np.frombuffer(head[4:header], ">u4").tolist())
+    if not shape or not math.prod(shape) or size != header + math.prod(shape):
+        _refuse(path, f"holds {size - header:,} bytes", f"those of its shape {shape}, and at least one")
+    return np.memmap(path, np.uint8, "r", header, shape)
+
+
 def _read(path: Path) -> tuple[list[Part], list[Part]]:
     """The parts that the training and the test digits are in."""
     if path.is_dir():

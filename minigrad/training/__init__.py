@@ -7,11 +7,12 @@ from minigrad.training.callbacks import Checkpoint, EarlyStopping
 from minigrad.training.checks import Metric, Metrics
 from minigrad.training.fit import accuracy, evaluate, fit, predict
 from minigrad.training.history import History, Training
+from minigrad.training.source import Stream
 from minigrad.training.watch import Watch, watch
 
 __all__ = [
-    "Checkpoint", "EarlyStopping", "History", "Metric", "Metrics", "Training", "Watch", "accuracy", "evaluate", "fit",
-    "predict", "watch",
+    "Checkpoint", "EarlyStopping", "History", "Metric", "Metrics", "Stream", "Training", "Watch", "accuracy",
+    "evaluate", "fit", "predict", "watch",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # to a type checker, it would say that every name exists

@@ -112,6 +112,9 @@ class Checkpoint:
     callbacks: they start anew, and then get back their state in the file. Another learning rate than the training began
     with holds from then on.
 
+    Of data that are a stream, it holds the generators that are attributes, and the `state_dict()` if there is one. It
+    does not look into a function: let that draw from the very generator that `fit` is given as its `seed`.
+
     >>> Checkpoint("run.npz", every=5)
     Checkpoint('run.npz', every=5)
     """
@@ -167,7 +170,7 @@ def _snapshot(training: Training) -> dict[str, Any]:
 
 def _wanted(found: Mapping[str, Array], before: Mapping[str, Array], training: Training, size: int) -> list[str]:
     """The names of what is to be read of the arrays that a file of some size announces, or ValueError."""
-    loose = ("tensors/", "optimizer/", "callbacks/")  # what has them checks their names
+    loose = ("tensors/", "optimizer/", "callbacks/", "streams/")  # what has them checks their names
     missing = [name for name in before if name not in found and not name.startswith(loose)]
     unexpected = [name for name in found if name not in before and not name.startswith(loose)]
     if missing or unexpected:
@@ -177,7 +180,7 @@ def _wanted(found: Mapping[str, Array], before: Mapping[str, Array], training: T
     if sum(array.nbytes for array in found.values()) > size:  # a checkpoint is written as it is
         raise ValueError(f"it unpacks to more than its {size:,} bytes")
     ours = tuple(_stateful(training))
-    return [name for name in found if not name.startswith("callbacks/") or name.startswith(ours)]
+    return [name for name in found if not name.startswith(("callbacks/", "streams/")) or name.startswith(ours)]
 
 
 def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
@@ -202,8 +205,10 @@ def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
 
 
 def _stateful(training: Training) -> dict[str, Any]:
-    """The callbacks that have a state, by the prefix of the names in the file."""
-    return {f"callbacks/{i}/": part for i, part in enumerate(training.callbacks) if hasattr(part, "state_dict")}
+    """The callbacks and streams that have a state, by the prefix of the names in the file."""
+    parts = {f"callbacks/{i}/": part for i, part in enumerate(training.callbacks)}
+    parts |= {f"streams/{name}/": stream for name, stream in training.streams.items()}
+    return {prefix: part for prefix, part in parts.items() if hasattr(part, "state_dict")}
 
 
 def _names(training: Training) -> list[str]:
@@ -213,9 +218,10 @@ def _names(training: Training) -> list[str]:
 
 
 def _generators(training: Training) -> dict[str, Any]:
-    """The generator of the shuffling, and those that the model owns."""
+    """The generator of the shuffling, and those that the model and streams own."""
     owned = {f"rng/{name}": generator for name, generator in named_generators(training.trained()).items()}
-    return {"rng": training.rng, **owned}
+    of_streams = {f"rng/streams/{name}": generator for name, generator in named_generators(training.streams).items()}
+    return {"rng": training.rng, **owned, **of_streams}
 
 
 def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.data.batches import rows_of
 from minigrad.engine import numbers_of
-from minigrad.nn.state import parameters
+from minigrad.nn.state import named_generators, parameters
 from minigrad.optim import Optimizer
 from minigrad.optim.checks import at_least_zero
 from minigrad.trees import flatten, items, refilled
@@ -37,13 +37,25 @@ def check_parts(model: Any, loss: Any, optimizer: Any, epochs: Any, schedule: An
         )
 
 
-def check_options(progress: Any, compile: Any, clip_grad_norm: Any) -> None:
+def check_options(progress: Any, compile: Any, prefetch: Any, clip_grad_norm: Any) -> None:
     """Raise for options that would be taken for others."""
-    _check("progress", progress, isinstance(progress, (bool, np.bool_)), "True or False")
+    for name, value in {"progress": progress, "prefetch": prefetch}.items():
+        _check(name, value, isinstance(value, (bool, np.bool_)), "True or False")
     is_way = isinstance(compile, (bool, np.bool_)) or (isinstance(compile, str) and compile == "pure")
     _check("compile", compile, is_way, 'True, False or "pure"')
     if clip_grad_norm is not None:
         at_least_zero(clip_grad_norm=clip_grad_norm)
+
+
+def check_generators(model: Any, ahead: Any) -> None:
+    """Raise for a generator of the model that batches may be drawn from meanwhile, in whatever order it happens."""
+    drawn = {id(generator): name for name, generator in named_generators(ahead).items()}
+    for name, generator in named_generators(model).items():
+        if id(generator) in drawn:
+            raise ValueError(
+                f"the generator {name} of the model is that of {drawn[id(generator)]}, and with prefetch=True nobody "
+                "knows who draws first: give one of them another, such as rng.spawn(1)[0]."
+            )
 
 
 def _check(name: str, value: Any, right: bool, wanted: str) -> None:
@@ -101,7 +113,8 @@ def arrays_in(name: str, data: Any) -> Any:
 def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Any, Any]:
     """The samples and targets of a pair, as arrays of one length, or tuples or dicts of such arrays."""
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
-    _check(name, data, is_pair, "a pair of arrays (x, y)")
+    its_form = "a pair of arrays (x, y), a list of .npz files, or what gives batches, such as lambda: [(x, y), ...]"
+    _check(name, data, is_pair, its_form)
     x, y = (arrays_in(f"{name}: {letter}", part) for letter, part in zip("xy", data, strict=True))
     lengths = [[len(array) if array.ndim else 0 for array in flatten(part)[0]] for part in (x, y)]
     if len({*lengths[0], *lengths[1]}) != 1 or 0 in lengths[0] or not all(lengths):

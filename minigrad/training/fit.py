@@ -1,16 +1,16 @@
 """The training loop, written once: epochs, steps, metrics and validation; and what the trained model predicts."""
 
+import operator
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Literal
 
 import numpy as np
 
 from minigrad import optim
 from minigrad.compiler import compile as compiled
-from minigrad.data import batches
 from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_of
 from minigrad.names import keywords_here
 from minigrad.nn.module import in_mode
@@ -20,10 +20,11 @@ from minigrad.sample import Rng, generator
 from minigrad.training.callbacks import Checkpoint, started
 from minigrad.training.history import History, Training
 from minigrad.training.progress import Silent, reporter
+from minigrad.training.source import Source, Stream, ahead, shapes_of, source
 from minigrad.trees import flatten
 
 from minigrad.training.checks import (  # isort: skip
-    Metric, Metrics, arrays_in, check_options, check_parts, functions_in, named_metrics, one_number, samples_in,
+    Metric, Metrics, check_generators, check_options, check_parts, functions_in, named_metrics, one_number,
 )  # fmt: skip
 
 
@@ -32,11 +33,11 @@ def fit(
     model: Function,
     loss: Function,
     optimizer: Optimizer,
-    data: tuple[Any, Any],
+    data: tuple[Any, Any] | Stream,
     *,
     epochs: int,
     batch_size: int | None = 32,
-    validation: tuple[Any, Any] | None = None,
+    validation: tuple[Any, Any] | Stream | None = None,
     metrics: Metrics = (),
     schedule: Schedule | None = None,
     callbacks: Iterable[Callable[[Training], Any]] = (),
@@ -44,8 +45,9 @@ def fit(
     seed: Rng = None,
     progress: bool = True,
     compile: bool | Literal["pure"] = False,
+    prefetch: bool = False,
 ) -> History:
-    """Train `model` on `data`, a pair of arrays (x, y), and return the History.
+    """Train `model` on `data`, a pair of arrays (x, y) or a stream of such pairs, and return the History.
 
     `loss(prediction, y)` gives a single number. x and y are arrays with a row for each sample, or tuples or dicts of
     such arrays, which model and loss get as they are. `batch_size=1` is one step per sample, None one step per epoch.
@@ -56,8 +58,15 @@ def fit(
     error. Ctrl-C stops after the step, a second one at once. `clip_grad_norm` is the largest norm that the gradients
     may have together, see `minigrad.optim.clip_grad_norm`.
 
+    Data may be larger than memory: as `np.memmap` arrays, which are read and shuffled in blocks (see
+    `minigrad.data.batches`); as a list of `.npz` files with arrays x and y, which are the blocks then; and as a stream,
+    which gives batches (x, y) anew each time that it is iterated or called, such as a function that returns an
+    iterator. Its batches are taken as they come, of whatever sizes, and an epoch is all that it gives. With `prefetch`,
+    a thread makes the next two batches while a step runs. That pays for batches that take long to make, where a core is
+    free; each is to be an array of its own then, and drawn from no generator that the model draws from, too.
+
     With `compile=True` a whole step runs as one program: the loss, the walk back and the update. With "pure", model and
-    loss are not even looked at again, but for a last, smaller batch; see `minigrad.compile` for what that asks.
+    loss are not even looked at again, but for batches of other sizes; see `minigrad.compile` for what that asks.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. Raises
     FloatingPointError at a loss of nan or inf, before the step, and at such a parameter, at the end of the epoch.
@@ -78,17 +87,19 @@ def fit(
     True
     """
     check_parts(model, loss, optimizer, epochs, schedule)
-    check_options(progress, compile, clip_grad_norm)
-    x, y = samples_in("data", data)
-    columns, rows = flatten((x, y))
-    samples = len(columns[0])
-    validation = None if validation is None else samples_in("validation", validation)
+    check_options(progress, compile, prefetch, clip_grad_norm)
+    given = source("data", data, batch_size)
+    held_out = None if validation is None else source("validation", validation, 256)
     metrics = named_metrics(metrics)
     callbacks = functions_in("callbacks", callbacks, "functions of the Training in a list")
     names = ["loss", *metrics]
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # last, to keep what others did
     training = Training(model, optimizer, generator(seed, "seed"), history, ordered, epochs, optimizer.lr, schedule)
+    streams = {"data": given.stream, "validation": None if held_out is None else held_out.stream}
+    training.streams = {name: stream for name, stream in streams.items() if stream is not None}
+    is_drawn_ahead = prefetch and given.stream is not None
+    check_generators(model, {"seed": training.rng, "data": given.stream} if is_drawn_ahead else {})
 
     def step(x: Any, y: Any) -> tuple[Any, Any]:  # as one would write it by hand
         optimizer.zero_grad()
@@ -107,22 +118,22 @@ def fit(
         return _numbers(prediction), checked
 
     step = compiled(step, pure=compile == "pure") if compile else step
-    with started(training), in_mode(model, training=True), _interruptible() as interrupts:
-        report = reporter(progress, training.epoch, epochs, samples)
+    with started(training), in_mode(model, training=True), _interruptible() as interrupts, ExitStack() as stack:
+        report = reporter(progress, training.epoch, epochs, given.samples)
         try:
             for note in training.notes:
                 report.note(note)
             while training.epoch < epochs and not training.stopped and not interrupts:
-                parts = batches(*columns, batch_size=batch_size, rng=training.rng)
-                steps = _steps(training, step, ((*rows(part), part) for part in parts))
-                done, measured = _epoch(steps, metrics, report, interrupts)
+                parts = given.batches(training.rng)
+                parts = stack.enter_context(closing(ahead(parts) if prefetch else parts))
+                measured = _epoch(_steps(training, step, parts), metrics, report, interrupts)
                 if not optimizer.is_finite():
                     raise _not_finite(training, f"a parameter became nan or inf in epoch {training.epoch + 1}", ())
-                if done < samples:
+                if interrupts and next(parts, None) is not None:
                     break
-                if validation is not None:
-                    held_out = evaluate(model, loss, validation, metrics=metrics)
-                    measured |= {f"val_{name}": number for name, number in held_out.items()}
+                if held_out is not None:
+                    numbers = _evaluated(model, loss, held_out, metrics, 256)
+                    measured |= {f"val_{name}": number for name, number in numbers.items()}
                 for name, number in measured.items():
                     training.history[name].append(number)
                 training.epoch += 1
@@ -152,7 +163,7 @@ def _finite(value: Array) -> Array:
 
 def _steps(training: Training, step: Function, parts: Iterable[Any]) -> Iterator[Any]:
     """Do one step for each part of the data, and tell what was predicted, what was right, the loss, and of how many."""
-    for number, (x, y, arrays) in enumerate(parts, 1):
+    for number, ((x, y), arrays) in enumerate(parts, 1):
         if training.schedule is not None:
             rate = training.schedule(training.steps)
             try:
@@ -166,14 +177,18 @@ def _steps(training: Training, step: Function, parts: Iterable[Any]) -> Iterator
                 raise
             what = f"the loss became {error.args[0]} in epoch {training.epoch + 1}, step {number}"
             raise _not_finite(training, what, arrays) from None
+        except Exception as error:
+            note = f"in epoch {training.epoch + 1}, step {number}, for arrays of {shapes_of(arrays)}"
+            getattr(error, "add_note", lambda note: None)(note)  # Python 3.10 has none
+            raise
         training.steps += 1
         yield prediction, y, float(value), len(arrays[0])
 
 
 def _epoch(
     steps: Iterator[Any], metrics: Mapping[str, Metric], report: Silent, interrupts: list[int]
-) -> tuple[int, dict[str, float]]:
-    """Do the steps, and tell for how many samples, and the means of what was measured."""
+) -> dict[str, float]:
+    """Do the steps, and tell the means over their samples of what was measured."""
     sums, done = dict.fromkeys(["loss", *metrics], 0.0), 0
     for prediction, y, value, samples in steps:
         sums["loss"] += value * samples
@@ -184,7 +199,7 @@ def _epoch(
         report.step(samples, means)
         if interrupts:
             break
-    return done, means
+    return means
 
 
 def _not_finite(training: Training, what: str, data: Iterable[Array]) -> FloatingPointError:
@@ -228,21 +243,22 @@ def _interruptible() -> Iterator[list[int]]:
 def predict(model: Function, x: Any, batch_size: int | None = 256) -> Any:
     """The predictions of `model` for all samples `x` as one array, in evaluation mode and without recording.
 
-    x may be a tuple or dict of arrays, and where the model returns such a structure, so do the predictions. Each of
-    their arrays has a row for each sample, also where the model has squeezed the only row of a batch away. The model
-    is called with `batch_size` samples at a time.
+    x may be a tuple or dict of arrays, a memmap, or a stream as in `fit`, of which each batch is x alone. Where the
+    model returns a tuple or dict, so do the predictions. Each of their arrays has a row for each sample, also where the
+    model has squeezed the only row of a batch away. The model is called with `batch_size` samples at a time.
 
     >>> predict(lambda x: x * 2, np.array([[1.0], [2.0]])).tolist()
     [[2.0], [4.0]]
     """
-    columns, rebuild = flatten(arrays_in("x", x))
+    given = source("x", x, batch_size, pairs=False)
+    whole = flatten(given.whole)[0]
+    no_rows = given.whole is not None and all(column.shape[:1] == (0,) for column in whole)
     build: Callable[[list[Any]], Any] = lambda leaves: leaves[0]
-    no_rows = all(column.shape[:1] == (0,) for column in columns)
     parts = []
     with in_mode(model, training=False), no_grad():
-        for part in [columns] if no_rows else batches(*columns, batch_size=batch_size):
-            answers, build = flatten(model(rebuild(part)))
-            parts.append([_rows(answer, len(part[0])) for answer in answers])
+        for part, arrays in [(given.whole, whole)] if no_rows else given.batches(None):
+            answers, build = flatten(model(part))
+            parts.append([_rows(answer, len(arrays[0])) for answer in answers])
     return build([np.concatenate(answers) for answers in zip(*parts, strict=True)])
 
 
@@ -259,25 +275,42 @@ def _rows(answer: Any, samples: int) -> Array:
 
 @keywords_here
 def evaluate(
-    model: Function, loss: Function, data: tuple[Any, Any], *, metrics: Metrics = (), batch_size: int | None = 256
+    model: Function,
+    loss: Function,
+    data: tuple[Any, Any] | Stream,
+    *,
+    metrics: Metrics = (),
+    batch_size: int | None = 256,
 ) -> dict[str, float]:
     """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name; see `fit` and `predict`.
 
     As in training, the loss is given Tensors for predictions, and the metrics are given arrays; `batch_size` is as in
-    `predict`.
+    `predict`. Of memmaps and streams (see `fit`) the numbers are means of those of the batches, each weighted by its
+    samples: that is the same for means over samples, as an accuracy is, and not for others, such as a largest error.
 
     >>> evaluate(lambda x: x, lambda prediction, y: np.mean((prediction - y) ** 2), (np.ones((4, 1)), np.zeros((4, 1))))
     {'loss': 1.0}
     """
-    x, y = samples_in("data", data)
-    functions = named_metrics(metrics)
-    prediction = predict(model, x, batch_size)
-    found, rebuild = flatten(prediction)
+    return _evaluated(model, loss, source("data", data, batch_size), named_metrics(metrics), batch_size)
+
+
+def _evaluated(
+    model: Function, loss: Function, given: Source, metrics: Mapping[str, Metric], batch_size: int | None
+) -> dict[str, float]:
+    """What `evaluate` returns: the numbers of data that are in memory, or the means of those of batches."""
+    is_whole = given.whole is not None
+    counts, numbers = [], {name: list[float]() for name in ["loss", *metrics]}
     with in_mode(model, training=False), no_grad():
-        numbers = {"loss": one_number("the loss", loss(rebuild([Tensor(array) for array in found]), y))}
-        for name, metric in functions.items():
-            numbers[name] = one_number(f"the metric {name!r}", metric(prediction, y))
-    return numbers
+        for (x, y), arrays in [(given.whole, flatten(given.whole)[0])] if is_whole else given.batches(None):
+            counts.append(len(arrays[0]))
+            prediction = predict(model, x, batch_size if is_whole else None)
+            found, rebuild = flatten(prediction)
+            value = loss(rebuild([Tensor(array) for array in found]), y)
+            numbers["loss"].append(one_number("the loss", value))
+            for name, metric in metrics.items():
+                numbers[name].append(one_number(f"the metric {name!r}", metric(prediction, y)))
+    shares = [count / sum(counts) for count in counts]
+    return {name: sum(map(operator.mul, shares, values)) for name, values in numbers.items()}
 
 
 def accuracy(prediction: Any, target: Any, threshold: float | None = None) -> float:

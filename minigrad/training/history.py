@@ -77,7 +77,8 @@ class Training:
 
     `lr` is the learning rate that the optimizer had at its start, `steps` counts the steps, from which the `schedule`
     tells that of the next one, and `notes` are shown before the first epoch. `model` and `optimizer` are those that
-    `fit` was given, `rng` draws the order of the samples, and `history` has all numbers so far.
+    `fit` was given, `rng` draws the order of the samples, and `history` has all numbers so far. `streams` are those
+    that were given as data, by name.
 
     >>> def stop_when_good(training):  # a callback
     ...     training.stopped = training.history["loss"][-1] < 0.1
@@ -95,6 +96,7 @@ class Training:
     steps: int = 0
     stopped: bool = False
     notes: list[str] = field(default_factory=list)
+    streams: dict[str, Any] = field(default_factory=dict)
 
     def trained(self) -> dict[str, Any]:
         """What training changes: the model, and what else the optimizer moves (the parameters of a plain function)."""

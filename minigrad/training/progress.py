@@ -29,31 +29,36 @@ class Silent:
 class Lines(Silent):
     """A line for each epoch, or for each so many that there are some fifty in all."""
 
-    def __init__(self, epochs: int, samples: int) -> None:
-        self.epochs, self.samples = epochs, samples
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
         self.every = math.ceil(epochs / 50)
-        self.since, self.start = 0, time.perf_counter()
+        self.samples, self.start = 0, time.perf_counter()
 
     def note(self, text: str) -> None:
         print(text, flush=hasattr(sys.stdout, "flush"))
 
+    def step(self, samples: int, averages: Mapping[str, float]) -> None:
+        self.samples += samples
+
     def epoch(self, training: Training, last: bool) -> None:
-        self.since += 1
         if training.epoch % self.every == 0 or last:
             seconds = max(time.perf_counter() - self.start, 1e-9)
-            rate = self.since * self.samples / seconds
+            rate = self.samples / seconds
             numbers = "  ".join(f"{name} {values[-1]:.4f}" for name, values in training.history.items())
             epoch = f"{training.epoch:>{len(str(self.epochs))}}/{self.epochs}"
             self.note(f"epoch {epoch}  {numbers}  {rate:,.0f} samples/s")
-            self.since, self.start = 0, time.perf_counter()
+            self.samples, self.start = 0, time.perf_counter()
 
 
 class Bar(Lines):
-    """A tqdm bar over all samples of all epochs, with the means of the epoch so far, below the lines."""
+    """A tqdm bar over all samples of all epochs, with the means of the epoch so far, below the lines.
+
+    Where nobody knows how many samples there are, it counts them, and has no end.
+    """
 
     def __init__(self, tqdm: Any, done: int, epochs: int, samples: int) -> None:
-        super().__init__(epochs, samples)
-        counts = {"total": epochs * samples, "initial": done * samples, "unit": " samples", "unit_scale": True}
+        super().__init__(epochs)
+        counts = {"total": epochs * samples or None, "initial": done * samples, "unit": " samples", "unit_scale": True}
         self.bar = tqdm(desc=f"epoch {min(done + 1, epochs)}/{epochs}", file=sys.stdout, **counts)
         self.shown = 0.0
 
@@ -61,6 +66,7 @@ class Bar(Lines):
         self.bar.write(text, file=sys.stdout)
 
     def step(self, samples: int, averages: Mapping[str, float]) -> None:
+        super().step(samples, averages)
         self.bar.update(samples)
         if time.perf_counter() - self.shown > 0.1:
             self.shown = time.perf_counter()
@@ -79,11 +85,11 @@ class Bar(Lines):
 
 
 def reporter(progress: bool, done: int, epochs: int, samples: int) -> Silent:
-    """A bar where one can be shown, else lines."""
+    """A bar where one can be shown, else lines; `samples` in an epoch are 0 where nobody knows how many there are."""
     if not progress:
         return Silent()
     bar = bar_class()
-    return Bar(bar, done, epochs, samples) if bar else Lines(epochs, samples)
+    return Bar(bar, done, epochs, samples) if bar else Lines(epochs)
 
 
 def bar_class() -> Any:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import scale
 
-from minigrad.data import DataFileError, load_mnist, mnist
+from minigrad.data import DataFileError, load_mnist, mnist, open_idx
 
 SHIPPED = Path(__file__).parents[2] / "demos" / "data" / "mnist_5k.npz"
 
@@ -152,6 +152,42 @@ def test_every_form_loads_the_same_digits(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(y_train, LABELS)
     np.testing.assert_array_equal(x_test, TEST_FLOATS)
     np.testing.assert_array_equal(y_test, TEST_LABELS)
+
+
+def test_idx_files_are_opened_as_memmaps(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    images, labels = (open_idx(str(tmp_path / f"train-{name}-ubyte")) for name in ("images-idx3", "labels-idx1"))
+    assert type(images) is type(labels) is np.memmap
+    assert images.dtype == labels.dtype == np.uint8
+    np.testing.assert_array_equal(images, IMAGES.reshape(-1, 28, 28))
+    np.testing.assert_array_equal(labels, LABELS)
+    with pytest.raises(ValueError, match="read-only"):
+        labels[0] = 1
+
+
+GOOD = idx(LABELS)
+NOT_MAPPED = {
+    "packed": (gzip.compress(GOOD), "is packed, and only a file as it is can be mapped: unpack it"),
+    "empty": (b"", "starts with bytes ; wanted 00 00 08, the number of axes"),
+    "ends in its magic": (GOOD[:3], "starts with bytes 00 00 08; wanted"),
+    "ends in its head": (GOOD[:7], "starts with bytes 00 00 08 01; wanted"),
+    "floats": (b"\0\0\x0d" + GOOD[3:], "starts with bytes 00 00 0d 01; wanted 00 00 08"),
+    "too many axes": (b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\0", "starts with bytes 00 00 08 ff; wanted"),
+    "too short": (GOOD[:-1], r"holds 19 bytes; wanted those of its shape \(20,\), and at least one"),
+    "too long": (GOOD + b"\0", r"holds 21 bytes; wanted those of its shape \(20,\)"),
+    "no labels": (idx(LABELS[:0]), r"holds 0 bytes; wanted those of its shape \(0,\), and at least one"),
+    "no axes": (b"\0\0\x08\0" + b"\0", r"holds 1 bytes; wanted those of its shape \(\)"),
+    "huge": (b"\0\0\x08\x03" + b"\xff" * 12, r"holds 0 bytes; wanted those of its shape \(4294967295, 4294967295"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_MAPPED)
+def test_files_that_cannot_be_opened_as_memmaps(name: str, tmp_path: Path) -> None:
+    content, message = NOT_MAPPED[name]
+    path = tmp_path / "labels.gz"  # the name proves nothing
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=rf"labels\.gz:? {message}"):
+        open_idx(path)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])

@@ -58,6 +58,15 @@ def test_a_terminal_shows_a_bar(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_stream_has_a_bar_without_an_end_and_the_same_lines():
+    pytest.importorskip("tqdm")
+    history, shown = on_a_terminal(network(), data=lambda: [(X, Y), (X[:3], Y[:3])])
+    assert "28.0 samples [" in shown
+    assert "%" not in shown
+    assert f"epoch 2/2  loss {history['loss'][-1]:.4f}  " in shown
+    assert "  0 samples/s" not in shown
+
+
 def test_the_bar_shows_the_means_of_the_epoch_so_far(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(progress.time, "perf_counter", itertools.count(1).__next__)  # long steps
