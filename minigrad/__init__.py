@@ -4,7 +4,7 @@ NumPy's own functions take Tensors: `np.sum(np.exp(t) ** 2).backward()`. Besides
 
     arrays that remember     Tensor, no_grad, put, put_add, debug, draw (the graph)
     functions of functions   grad, value_and_grad, elementwise_grad, vjp, jvp, jacobian, hessian, hvp, checkpoint
-    programs                 compile, sample
+    programs                 compile, sample, export_onnx
     functions of your own    primitive, vjps (the table of derivatives), testing (check_grads, assert_rule, ...)
     networks                 nn (layers, activations, losses), optim (optimizers, schedules), data (digits, batches)
     training                 fit, predict, evaluate, accuracy, Checkpoint, EarlyStopping, History, training (the rest)
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from minigrad import data, nn, optim, testing, training
     from minigrad.compiler import compile
     from minigrad.drawing import draw
+    from minigrad.onnx import export_onnx
     from minigrad.training import Checkpoint, EarlyStopping, History
     from minigrad.training.fit import accuracy, evaluate, fit, predict
 
 __all__ = [
     "Checkpoint", "EarlyStopping", "History", "Tensor", "accuracy", "checkpoint", "compile", "data", "debug",
-    "draw", "elementwise_grad", "evaluate", "fit", "grad", "hessian", "hvp", "jacobian", "jvp", "nn", "no_grad",
-    "optim", "predict", "primitive", "put", "put_add", "sample", "testing", "training", "value_and_grad", "vjp", "vjps",
+    "draw", "elementwise_grad", "evaluate", "export_onnx", "fit", "grad", "hessian", "hvp", "jacobian", "jvp", "nn",
+    "no_grad", "optim", "predict", "primitive", "put", "put_add", "sample", "testing", "training", "value_and_grad",
+    "vjp", "vjps",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -56,7 +58,7 @@ def _found(name: str) -> Any:
     if name in ("data", "nn", "optim", "testing", "training"):
         return import_module(f"minigrad.{name}")
     if name in __all__:
-        room = {"compile": "compiler", "draw": "drawing"}.get(name, "training")
+        room = {"compile": "compiler", "draw": "drawing", "export_onnx": "onnx"}.get(name, "training")
         return getattr(import_module(f"minigrad.{room}"), name)
     raise missing(__name__, name)
 

@@ -13,7 +13,9 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "minigrad"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-EXTRAS = ["matplotlib", "tqdm", "pygraphviz", "scipy", "sklearn", "safetensors", "hypothesis", "pytest", "_pytest"]
+EXTRAS = [
+    "matplotlib", "tqdm", "pygraphviz", "scipy", "sklearn", "safetensors", "onnx", "hypothesis", "pytest", "_pytest",
+]  # fmt: skip
 
 # The stairs, from the ground up. A room is a module, or a folder of modules. It knows the rooms on the steps below its
 # own, and none on its own step.
@@ -303,7 +305,7 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_package_is_small() -> None:
-    assert lines(SOURCES) <= 14_821
+    assert lines(SOURCES) <= 15_721
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=shown)

@@ -28,6 +28,7 @@ from typing import Any
 
 from minigrad.compiler import export
 from minigrad.compiler.family import Family, Running, Same, arranged, positional
+from minigrad.compiler.graph import Graph
 from minigrad.compiler.program import Program
 from minigrad.compiler.record import TraceError
 from minigrad.compiler.replay import Run, broken_promise
@@ -274,3 +275,15 @@ def compile(f: Function, *, threads: int | None = None, pure: bool = False) -> C
     if isinstance(f, Compiled):
         return f if f.pure == pure else Compiled(f.f, threads or f.threads, pure)
     return Compiled(f, threads or os.cpu_count() or 1, pure)
+
+
+def trace(f: Function, args: Sequence[Any], graph: Graph) -> tuple[Run, Any, dict[int, str]]:
+    """One run of `f` on stand-ins for others to read: with all calls in `graph`, the answer, and names by the id."""
+    compiled, (flat, rebuild, _) = compile(f), arranged(args, {})
+    family = Family(flat)
+    family.start.graph = graph
+    run, out = compiled.follow(family, flat, rebuild)
+    run.unlock()
+    if not run.is_new:
+        run.begin_recording()
+    return run, out, compiled.names(rebuild, flat)

@@ -126,7 +126,7 @@ class Record:
         self.arguments: list[Tensor] = start.arguments if start else []
         self.escaped: set[Tensor] = start.escaped if start else set()  # stand-ins that a function has kept
         made, met, known = self.events[-1].counts if self.events else (0, *[len(self.arguments)] * 2)
-        self.graph: Graph = Graph(start.graph.order[:made] if start else ())
+        self.graph: Graph = type(start.graph)(start.graph.order[:made]) if start else Graph()
         self.inputs: dict[Tensor, Origin] = dict(islice(start.inputs.items(), met)) if start else {}
         self.values: dict[Tensor, Value] = dict(islice(start.values.items(), known)) if start else {}
         # What is different by now: array_of, grad_of and number_of of leaves are Tensors or None; set_data has leaves

@@ -6,13 +6,15 @@ with long runs of numbers. Layers hand on arrays that lie so, and so do function
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minigrad.engine import as_array
+from minigrad.engine import Setting, Switch, as_array, setting
 from minigrad.nn import init
 from minigrad.nn.module import Module, positive
 from minigrad.sample import Rng
@@ -21,6 +23,8 @@ from minigrad.tables.rules import unwindowed, windows
 Lengths: TypeAlias = int | tuple[int, ...]
 
 CACHED = 2**19  # elements of a matrix of windows that is made at a time
+_cached: ContextVar[Setting | None] = ContextVar("cached", default=None)
+at_once = Switch(_cached, sys.maxsize)  # there all windows are, so that the calls are the same for batches of any size
 
 
 def spans_of(sizes: Sequence[int], dilations: Sequence[int]) -> list[int]:
@@ -39,7 +43,8 @@ def convolved(x: Any, weight: Any, bias: Any, strides: Sequence[int], dilations:
     weight = np.reshape(weight, (filters, -1) if groups == 1 else (groups, filters // groups, -1))
     bias = bias if bias is None else np.reshape(bias, (*weight.shape[:-1], 1))
     width, order = len(x) * math.prod(sizes), (0, *range(-len(axes), 0), *axes, x.ndim - 1)
-    rows = max(1, CACHED // max(1, width * math.prod(counts[1:]) * n))
+    cached = CACHED if (found := setting(_cached)) is None else found.value
+    rows = max(1, cached // max(1, width * math.prod(counts[1:]) * n))
     parts = []
     for start in range(0, counts[0], rows):
         stop = min(start + rows, counts[0])

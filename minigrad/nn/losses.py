@@ -69,7 +69,7 @@ def log_loss(prediction: Any, target: Any, reduction: Reduction = "mean") -> Any
     array([ 0.6931,  0.    , 27.631 ])
     """
     prediction, target = _equal_shapes("log_loss", prediction, target)
-    prediction, target = prediction + _excess(prediction), _soft_target("log_loss", target)
+    prediction, target = prediction + excess(prediction), _soft_target("log_loss", target)
     losses = -(target * _floored_log(prediction)) - (1 - target) * _floored_log(1 - prediction)
     return _reduced(losses, reduction)
 
@@ -221,12 +221,12 @@ def in_range(labels: Any, *, stop: int, what: str, of: str, ignore: int | None =
 
 
 def _soft_target(name: str, target: Any) -> Any:
-    checked = _in_unit_interval(target, what=f"{name} got targets")
+    checked = in_unit_interval(target, what=f"{name} got targets")
     return target if getattr(target, "requires_grad", False) else checked  # so that a compiled loss checks it, too
 
 
 @constant
-def _in_unit_interval(numbers: Any, *, what: str) -> Any:
+def in_unit_interval(numbers: Any, *, what: str) -> Any:
     if _is_inside(numbers):
         return numbers
     low, high = np.fmin.reduce(numbers, axis=None), np.fmax.reduce(numbers, axis=None)
@@ -243,11 +243,11 @@ def _is_inside(numbers: Any) -> bool:
 
 
 @constant
-def _excess(probabilities: Any) -> Any:
+def excess(probabilities: Any) -> Any:
     """What rounding has put beyond 0 or 1, to be added; zero almost everywhere."""
     if _is_inside(probabilities):
         return np.zeros(probabilities.shape, probabilities.dtype)
-    _in_unit_interval(probabilities, what="log_loss got probabilities (for logits there is log_loss_with_logits)")
+    in_unit_interval(probabilities, what="log_loss got probabilities (for logits there is log_loss_with_logits)")
     return np.clip(probabilities, 0, 1) - probabilities
 
 

@@ -190,11 +190,11 @@ def insert(arr, obj, values, axis=None):
 @composite(np.take)
 def take(x, indices, axis=None, out=None, mode="raise"):
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
-    return as_tensor(x)[(slice(None),) * axis + (_normalized_indices(indices, x.shape[axis], mode),)]
+    return as_tensor(x)[(slice(None),) * axis + (normalized_indices(indices, x.shape[axis], mode),)]
 
 
 @constant
-def _normalized_indices(indices, n, mode):
+def normalized_indices(indices, n, mode):
     """Indices from 0 to n - 1."""
     return np.take(np.arange(n), indices, mode=mode)
 
@@ -216,7 +216,7 @@ composites[np.extract] = lambda condition, arr: np.take(arr, np.flatnonzero(cond
 @composite(np.choose)
 def choose(a, choices, out=None, mode="raise"):
     *choices, a = np.broadcast_arrays(*choices, a)
-    index = _normalized_indices(a, len(choices), mode), *np.indices(a.shape, sparse=True)
+    index = normalized_indices(a, len(choices), mode), *np.indices(a.shape, sparse=True)
     return as_tensor(np.stack(choices))[index]
 
 
