@@ -13,6 +13,7 @@ from minigrad.engine import vjps
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "demos" / "howto.md").read_text(encoding="utf-8")
 HEAD, *SECTIONS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
+NEEDS = {"Needs SciPy": "scipy", "Needs the package onnx": "onnxruntime"}
 
 
 def session_of(text: str) -> str:
@@ -24,7 +25,7 @@ def test_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     known, names = set(vjps), dict[str, Any]()
     try:
         for section in [HEAD, *SECTIONS]:
-            if "Needs SciPy" in section and importlib.util.find_spec("scipy") is None:
+            if any(need in section and importlib.util.find_spec(name) is None for need, name in NEEDS.items()):
                 continue
             title = section.partition("\n")[0]
             session = doctest.DocTestParser().get_doctest(session_of(section), names, title, "demos/howto.md", 0)
