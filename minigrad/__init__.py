@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad import tables as tables  # fills those of the engine
 from minigrad.debug import debug
-from minigrad.engine import Tensor, composites, latecomers, no_grad, refusals, vjps
+from minigrad.engine import Tensor, latecomers, no_grad, vjps
 from minigrad.names import missing
 from minigrad.sample import sample
 from minigrad.tables.primitive import primitive
@@ -43,14 +43,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def _has_scipy(function: Any) -> bool:
-    """Whether the table of SciPy's functions, which is imported where SciPy is in use, knows this one."""
-    if "scipy.special" in sys.modules:
-        import_module("minigrad.scipy.special")
-    return any(function in table for table in (vjps, composites, refusals))
-
-
-latecomers.append(_has_scipy)
+# The table of SciPy's functions is imported where SciPy is in use.
+latecomers.append(lambda: "scipy.special" in sys.modules and import_module("minigrad.scipy.special"))
 
 
 def _found(name: str) -> Any:

@@ -47,15 +47,11 @@ def value_and_grad(f: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = Fa
     @functools.wraps(f)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         result = Differentiated(f, args, kwargs, argnums, has_aux)
-        if result.value.dtype.kind == "c":
+        if (value := result.value).size != 1 or value.dtype.kind == "c":
             raise TypeError(
-                f"grad needs a real number, and this function returned {result.value.dtype}: say np.real(f(z)), of "
-                "which the gradient is f'(z) where f is holomorphic, or np.abs(f(z))."
-            )
-        if result.value.size != 1:
-            raise TypeError(
-                f"grad needs a function that returns a single number, and this one returned an array of shape "
-                f"{result.value.shape}: reduce it, for instance with np.sum, or use jacobian or elementwise_grad."
+                f"grad needs a function that returns a single real number, and this one returned {value.dtype} of "
+                f"shape {value.shape}: reduce it, for instance with np.sum, or use jacobian or elementwise_grad. Of a "
+                "complex number, say np.abs(f(z)); or np.real(f(z)): its gradient is f'(z) where f is holomorphic."
             )
         gradient = result.pullback(np.ones(result.value.shape, result.value.dtype))
         return (result.answer, result.aux) if has_aux else result.answer, gradient
@@ -121,8 +117,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     result = Differentiated(_checked(f), tuple(primals), {}, tuple(range(len(primals))))
     seed = Tensor(np.zeros(result.value.shape, result.value.dtype), requires_grad=True)
     with recording(True):
-        products = [inner(v, g) for v, g in zip(flat, result.pullback_leaves(seed, record=True), strict=True)]
-        total = sum(products, Tensor(0.0))
+        pairs = zip(flat, result.pullback_leaves(seed, record=True), strict=True)
+        total = sum((np.real(np.sum(v * g)) for v, g in pairs), Tensor(0.0))
     nested = result.nested or not all(map(is_array, flat))
     moved = _gradients(total, np.ones((), total.dtype), [seed], nested)[0]
     return result.answer, _out(moved, nested)
@@ -150,7 +146,7 @@ def hvp(f: Function, argnums: ArgNums = 0, *more: Any) -> Function:
 
         def along(*args: Any) -> Any:
             leaves = flatten(grad(f, argnums)(*args, **kwargs))[0]
-            return sum(inner(v, g) for v, g in zip(flat, leaves, strict=True))
+            return sum(np.real(np.sum(v * g)) for v, g in zip(flat, leaves, strict=True))
 
         return grad(along, argnums)(*args)
 
@@ -344,8 +340,8 @@ def split(total: Tensor, kinds: Sequence[tuple[tuple[int, ...], Any]]) -> list[T
     if len(kinds) == 1:
         return [total]
     pieces = taken_apart(total, [shape for shape, _ in kinds])
-    pieces = [piece if dtype.kind == "c" else np.real(piece) for piece, (_, dtype) in zip(pieces, kinds, strict=True)]
-    return [piece.astype(dtype) for piece, (_, dtype) in zip(pieces, kinds, strict=True)]
+    pairs = zip(pieces, (dtype for _, dtype in kinds), strict=True)
+    return [(piece if dtype.kind == "c" else np.real(piece)).astype(dtype) for piece, dtype in pairs]
 
 
 def older(answers: Iterable[Any], start: int, first: int) -> list[Tensor]:
@@ -445,19 +441,16 @@ class Differentiated:
         reals = self.pullback_leaves(one)
         if self.value.dtype.kind != "c":
             return reals
-        found = []
-        for x, real, imag in zip(self.leaves, reals, self.pullback_leaves(one * -1j), strict=True):
-            whole = real + 1j * imag  # of a holomorphic function, imag is -1j * real
-            if x.dtype.kind == "c":
-                whole = whole / 2
-                a, b = (array_of(t) if isinstance(t, Tensor) else t for t in (whole, real))
-                if not np.allclose(a, b, rtol=1e3 * np.finfo(a.dtype).eps, equal_nan=True):
-                    raise TypeError(
-                        "a complex answer has derivatives by a complex argument only where the function is "
-                        "holomorphic, and this one is not: take np.real and np.imag of its answer apart."
-                    )
-            found.append(whole)
-        return found
+        imags = [1j * part for part in self.pullback_leaves(one * -1j)]  # of a holomorphic function the same as reals
+        triples = list(zip(self.leaves, reals, imags, strict=True))
+        for x, *parts in triples:
+            a, b = (array_of(as_tensor(part)) for part in parts)
+            if x.dtype.kind == "c" and not np.allclose(a, b, rtol=1e3 * np.finfo(a.dtype).eps, equal_nan=True):
+                raise TypeError(
+                    "a complex answer has derivatives by a complex argument only where the function is "
+                    "holomorphic, and this one is not: take np.real and np.imag of its answer apart."
+                )
+        return [real if x.dtype.kind == "c" else real + imag for x, real, imag in triples]
 
     def pullback(self, g: Any) -> Any:
         """The gradients of the arguments in their structure, for the gradient `g` of the value."""
@@ -471,7 +464,7 @@ def _gradients(value: Tensor, g: Any, leaves: list[Tensor], record: bool) -> lis
     if value.requires_grad:
         g = g.astype(value.dtype) if isinstance(g, Tensor) else np.asarray(g, value.dtype)
         answers = backpropagate(value, g, frozenset(leaves), record)
-    return [answers.get(leaf, np.zeros(leaf.shape, leaf.dtype)) for leaf in leaves]
+    return [answers[leaf] if leaf in answers else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def argument(x: Any) -> Any:
@@ -496,12 +489,6 @@ def variable(x: Any) -> Tensor:
     return answered(argument, (), NO_KWARGS, numbers, (), ())
 
 
-def inner(v: Any, g: Any) -> Any:
-    """How much a real number changes when what has the gradient `g` moves along `v`."""
-    change = np.sum(v * g)
-    return np.real(change) if change.dtype.kind == "c" else change
-
-
 def is_array(x: Any) -> bool:
     """Whether `x` is no Tensor, or one that a mode has put in place of an array."""
     here = mode()
@@ -510,8 +497,8 @@ def is_array(x: Any) -> bool:
 
 def _out(x: Any, as_tensor: bool) -> Any:
     """An array that nobody else has; or a Tensor, where one is wanted or a mode gives nothing else."""
-    if as_tensor:
-        return x if isinstance(x, Tensor) else Tensor(x)
+    if as_tensor or isinstance(x, np.ndarray):  # which comes of a walk back
+        return x if isinstance(x, Tensor) or not as_tensor else Tensor(x)
     numbers = numbers_of(x)  # a Tensor where they are traced
     return numbers if isinstance(numbers, Tensor) else np.array(numbers)
 

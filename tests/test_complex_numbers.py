@@ -29,7 +29,7 @@ REAL_ONLY = {  # most of them as in NumPy
     logistic.__wrapped__,
     np.cbrt, np.fabs, np.floor, np.ceil, np.trunc, np.fix, np.spacing, np.deg2rad, np.radians, np.rad2deg, np.degrees,
     np.arctan2, np.hypot, np.copysign, np.nextafter, np.ldexp, np.frexp, np.modf, np.heaviside, np.logaddexp,
-    np.logaddexp2, np.remainder, np.fmod, np.floor_divide, np.divmod, np.unwrap, np.bincount, np.geomspace,
+    np.logaddexp2, np.remainder, np.fmod, np.floor_divide, np.divmod, np.unwrap, np.bincount,
     np.quantile, np.percentile, np.median, np.nanquantile, np.nanpercentile, np.nanmedian,
     np.fft.rfft, np.fft.rfftn, np.fft.rfft2, np.fft.ihfft,
     *(getattr(u, m) for m in ("outer", "reduce", "accumulate") for u in (np.hypot, np.logaddexp, np.logaddexp2)),

@@ -22,6 +22,9 @@ NAN_ROW = np.array([[1.0, 2.0], [np.nan, 3.0]])
         (lambda z: np.sum(np.sqrt(z), where=ROWS), [[0, 0], [0.25, 1 / 6]]),
         (lambda z: np.where(ROWS, np.log(z).reshape(4).reshape(2, 2), 0), [[0, 0], [1 / 4, 1 / 9]]),
         (lambda z: np.concatenate([np.log(z), z])[1:], [[1, 1], [1.25, 10 / 9]]),
+        (lambda z: np.diag(np.log(z), -1), [[0, 0], [1 / 4, 0]]),
+        (lambda z: np.trace(np.log(np.roll(z, 1, 0))[:1]), [[0, 0], [1 / 4, 0]]),
+        (lambda z: np.diag(np.sqrt(np.diag(z)))[1:], [[0, 0], [0, 1 / 6]]),  # the first call only moves numbers
     ],
 )
 def test_masks_reach_through_products_and_shapes(f: Callable[[Any], Any], expected: Any) -> None:

@@ -157,7 +157,9 @@ of_arrays = {
              + [case(np.repeat, (0, 3), repeats=2, axis=1)],
     np.rot90: [case(np.rot90, (2, 3), **k) for k in [{}, {"k": 2}, {"k": 0}, {"k": -1, "axes": (1, 0)}]]
             + [case(np.rot90, (2, 0, 3), axes=(0, -1))],
-    np.diag: [case(np.diag, shape, k=k) for shape in [(3,), (0,)] for k in [0, 1, -2]],
+    np.diag: [case(np.diag, shape, k=k) for shape in [(3,), (3, 4), (0,)] for k in [0, 1, -2]],
+    np.trace: [case(np.trace, (3, 4)), case(np.trace, (2, 3, 4), offset=-1, axis1=2, axis2=0),
+               case(np.trace, (2, 2), dtype=float), case(lambda x: np.trace(x, 1, 2, 0), (2, 3, 4))],
     np.diagonal: [case(np.diagonal, (3, 4)), case(np.diagonal, (2, 3, 4), offset=1, axis1=-1, axis2=1),
                   case(lambda x: np.diagonal(x, -1), (4, 2)), case(np.diagonal, (2, 3), offset=5),
                   case(lambda x: x.diagonal(), (0, 3))],

@@ -8,6 +8,7 @@ must be 0. A zero that is a number, not a choice, does no such thing: its nan is
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Set
 from typing import Any
@@ -66,9 +67,10 @@ def at_once(root: Any, gradient: Any, free: bool) -> dict[Node, Any] | None:
 
 
 def may_choose(graph: Graph) -> bool:
-    """Whether some of the calls may leave numbers out."""
-    options = filter(None, map(kwargs_of, graph.calls))
-    chosen_by_function = not vjps.choices.isdisjoint(map(function_of, graph.calls))
+    """Whether some of the calls may leave out numbers that have slopes."""
+    calls = list(itertools.dropwhile(lambda node: vjps[node.function].places, graph.calls))
+    options = filter(None, map(kwargs_of, calls))
+    chosen_by_function = not vjps.choices.isdisjoint(map(function_of, calls))
     return chosen_by_function or any("where" in k or k.get("may_choose") for k in options)
 
 

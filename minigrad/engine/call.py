@@ -101,7 +101,7 @@ def apply(function: Function, args: Args, kwargs: Kwargs = NO_KWARGS) -> Any:
         return call_other(function, args, kwargs)
     if function in refusals:
         raise TypeError(f"{name_of(function)} {refusals[function]}.")
-    if any(add(function) for add in latecomers):
+    if any(add() for add in latecomers) and any(function in table for table in (composites, vjps, refusals)):
         return apply(function, args, kwargs)
     raise NotImplementedError(said("unknown", function))
 

@@ -5,7 +5,7 @@
     constants    functions without a derivative (comparisons, shapes, indices): plain arrays come out
     refusals     functions that have none for a reason, with that reason
     shortcuts    function -> one that gives the same up to rounding, and suits programs
-    latecomers   functions that are asked for a function that stands in none of these: whether they have added it
+    latecomers   functions that are called where a function stands in none of these, and may add to them
 
 The graph has one invariant: a call is younger than its arguments. Every node carries the time at which its numbers were
 written, so sorting by time is a topological sort, and an argument younger than the call that used it has been changed.
@@ -38,12 +38,13 @@ class Rules(tuple["Function | None", ...]):
         "product"      of a sum of products with one factor from each argument; so are the gradients: new arrays
         "selection"    where elements of the answer are sums of elements of the argument, without weights
         "choice"       of a selection that leaves some elements of the argument out
+    Rules that do nothing but to put the numbers of the gradient, or sums, somewhere into new memory say `places`.
     """
 
-    def __new__(cls, *rules: Function | None, joint: Any = None, add: Function | None = None, kind: str = "") -> Any:
+    def __new__(cls, *rules: Any, joint: Any = None, add: Any = None, kind: str = "", places: bool = False) -> Any:
         self: Any = super().__new__(cls, rules)
-        self.joint, self.add, self.kind = joint, add, kind
-        self.new = kind == "product"  # whether what they return is memory that nobody else has
+        self.joint, self.add, self.kind, self.places = joint, add, kind, places
+        self.new = places or kind == "product"  # whether what they return is memory that nobody else has
         return self
 
 
@@ -65,7 +66,7 @@ composites: dict[Function, Function] = {}
 constants: set[Function] = set()
 refusals: dict[Function, str] = {}
 shortcuts: dict[Function, Function] = {}
-latecomers: list[Callable[[Function], bool]] = []
+latecomers: list[Callable[[], Any]] = []
 
 now = itertools.count().__next__
 NO_KWARGS: Kwargs = {}

@@ -54,7 +54,7 @@ class Flat(Sealed):
     """Parameters of one dtype in one vector, of which they become views, so that they are moved at once.
 
     Their learning rate is `factor` times the optimizer's, and its weight decay is theirs unless they have a `decay`.
-    A complex number is two real ones there, and moves by the conjugate of its gradient; see `tables.complex_numbers`.
+    A complex number is two real ones there, and moves by the conjugate of its gradient; see `tables.rules`.
     """
 
     def __init__(self, parameters: list[Tensor], slots: int, factor: float = 1.0, decay: float | None = None) -> None:
@@ -486,8 +486,7 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
         raise TypeError(f"clip_grad_norm takes a model, a tensor, or tensors, and found none in {parameters!r}")
     gradients = {p: g for p in tensors if (g := p.grad) is not None}
-    double: Any = lambda g: g.astype(np.result_type(g.dtype, np.float64))  # in float32 they could overflow
-    norms = [np.linalg.norm(double(g)) for g in gradients.values()]
+    norms = [np.linalg.norm(g.astype(np.result_type(g, float))) for g in gradients.values()]  # float32 could overflow
     total: Any = functools.reduce(np.hypot, norms, np.float64(0))
     scale = np.where((max_norm < total) & (total < math.inf), max_norm / np.where(total > 0, total, 1), 1)
     for parameter, g in gradients.items():

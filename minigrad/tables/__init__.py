@@ -7,6 +7,6 @@ linalg            products of arrays, and numpy.linalg
 constants         functions without a derivative
 """
 
-from minigrad.tables import complex_numbers, composites, constants, fourier, linalg, rearrangements, rules
+from minigrad.tables import composites, constants, fourier, linalg, rearrangements, rules
 
-__all__ = ["complex_numbers", "composites", "constants", "fourier", "linalg", "rearrangements", "rules"]
+__all__ = ["composites", "constants", "fourier", "linalg", "rearrangements", "rules"]

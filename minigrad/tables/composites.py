@@ -78,14 +78,11 @@ def var(x, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     if x.dtype == np.float16 and dtype is None:
         return var(x.astype(np.float32), axis, None, None, ddof, keepdims, where=where, mean=mean).astype(np.float16)
     ddof = ddof if correction is None else correction
-    if x.dtype.kind == "c":
-        means = (None, None) if mean is None else (np.real(mean), np.imag(mean))
-        parts = zip((np.real(x), np.imag(x)), means, strict=True)
-        return np.add(*(var(part, axis, None, None, ddof, keepdims, where=where, mean=m) for part, m in parts))
     center = np.mean(x, axis=axis, dtype=dtype, keepdims=True, where=where) if mean is None else mean
-    squares = np.sum(np.square(x - center), axis=axis, dtype=dtype, keepdims=keepdims, where=where)
-    freedom = _count(x, axis, where, keepdims) - ddof
-    return squares / (max(freedom, 0) if isinstance(freedom, (int, float)) else np.maximum(freedom, 0))
+    squares = squared(x - center)
+    freedom = _count(squares, axis, where, keepdims) - ddof
+    total = np.sum(squares, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
+    return total / (max(freedom, 0) if isinstance(freedom, (int, float)) else np.maximum(freedom, 0))
 
 
 composites[np.std] = lambda x, *args, **kwargs: root(np.var(x, *args, **kwargs), p=2)
@@ -195,6 +192,11 @@ def conjugate(x):
 def adjoint(x):
     """The matrix, or stack of matrices, transposed, and conjugate."""
     return flipped(conjugate(x))
+
+
+def squared(x):
+    """The square of the size of each number."""
+    return np.square(x) if x.dtype.kind != "c" else np.square(np.real(x)) + np.square(np.imag(x))
 
 
 def _rows_of(x, rowvar):
@@ -390,11 +392,7 @@ def _slopes(f, step, axis, edge_order):
 
 @composite(np.interp)
 def interp(x, xp, fp, left=None, right=None, period=None):
-    if np.iscomplexobj(fp):
-        parts = ([y if y is None else part(y) for y in (fp, left, right)] for part in (np.real, np.imag))
-        real, imag = (interp(x, xp, *some, period) for some in parts)
-        return real + 1j * imag
-    x, xp, fp = (as_tensor(a).astype(np.float64) for a in (x, xp, fp))
+    x, xp, fp = (as_tensor(a).astype(complex if a is fp and np.iscomplexobj(fp) else float) for a in (x, xp, fp))
     if period is not None:
         x, xp = x % period, xp % period
         order = np.argsort(xp)
@@ -407,7 +405,8 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     place = np.searchsorted(xp, x, side="right")
     start = np.maximum(place - 1, 0)
     before, behind = slopes[start], slopes[place]
-    least = np.where(before * behind <= 0, 0, np.where(np.abs(before) < np.abs(behind), before, behind))
+    flatter = np.where(np.abs(before) < np.abs(behind), before, behind)
+    least = np.where(np.real(before * conjugate(behind)) <= 0, 0, flatter)
     answer = fp[start] + np.where(x == xp[start], least, behind) * (x - xp[start])  # the least slope at a kink
     answer = answer if left is None else np.where(x < xp[0], left, answer)
     return answer if right is None else np.where(x > xp[-1], right, answer)
@@ -458,11 +457,9 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 @composite(np.geomspace)
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     kind = np.result_type(start, stop, np.float64)
-    if kind.kind == "c":
-        raise TypeError("np.geomspace of a Tensor takes real numbers: write np.exp(np.linspace(np.log(a), np.log(b)))")
     start, stop = as_array(start).astype(kind), as_array(stop).astype(kind)
-    answer = np.exp(np.linspace(np.log(np.abs(start)), np.log(np.abs(stop)), num, endpoint, axis=axis))
-    answer = np.moveaxis(np.moveaxis(answer, axis, 0) * np.sign(start), 0, axis)
+    answer = np.exp(np.linspace(np.log(start / np.sign(start)), np.log(stop / np.sign(start)), num, endpoint))
+    answer = np.moveaxis(answer * np.sign(start), 0, axis)
     return answer if dtype is None else answer.astype(dtype)
 
 
@@ -536,6 +533,13 @@ def apply_over_axes(func, a, axes):
 _exponent = constant(lambda x: np.frexp(x)[1])
 
 # fmt: off
+composites[np.real]             = lambda x: call(np.real, (x,)) if x.dtype.kind == "c" else np.copy(x)
+composites[np.imag]             = lambda x: call(np.imag, (x,)) if x.dtype.kind == "c" else np.zeros_like(x)
+composites[np.angle]            = lambda z, deg=False: np.arctan2(np.imag(z), np.real(z)) * (180 / np.pi if deg else 1)
+composites[np.real_if_close]    = lambda x, tol=100: \
+                                  np.copy(x) if np.iscomplexobj(np.real_if_close(looked_at(x), tol)) else np.real(x)
+composites[np.sign]             = lambda x: \
+                                  x / np.where(x == 0, 1, np.abs(x)) if x.dtype.kind == "c" else call(np.sign, (x,))
 composites[np.divmod]           = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
 composites[np.modf]             = lambda x: (x - np.trunc(x), np.trunc(x))
 composites[np.frexp]            = lambda x: (np.ldexp(x, -_exponent(x)), _exponent(x))

@@ -31,9 +31,9 @@ from numpy.linalg import LinAlgError
 from minigrad.engine import (  # isort: skip
     Function, as_array, call, composites, constant, constants, numbers_of, unbroadcast, users_line, vjps,
 )  # fmt: skip
-from minigrad.tables.composites import adjoint, composite, conjugate
+from minigrad.tables.composites import adjoint, composite, conjugate, squared
 from minigrad.tables.primitive import primitive
-from minigrad.tables.rules import axes_of, flipped, root
+from minigrad.tables.rules import axes_of, flipped, on_diagonal, root
 
 # ----------------------------------------------------------------------------------------------------- products
 
@@ -140,9 +140,8 @@ composites[np.linalg.cross]            = lambda a, b, axis=-1: np.cross(a, b, ax
 composites[np.linalg.matmul]           = lambda a, b: np.matmul(a, b)
 composites[np.linalg.tensordot]        = lambda a, b, axes=2: np.tensordot(a, b, axes)
 composites[np.linalg.matrix_transpose] = lambda a: np.swapaxes(a, -1, -2)
-composites[np.linalg.diagonal]         = lambda a, offset=0: a[..., np.eye(a.shape[-2], a.shape[-1], offset, bool)]
-composites[np.linalg.trace]            = lambda a, offset=0, dtype=None: \
-                                         np.sum(np.linalg.diagonal(a, offset=offset), -1, dtype)
+composites[np.linalg.diagonal]         = lambda a, offset=0: np.diagonal(a, offset, -2, -1)
+composites[np.linalg.trace]            = lambda a, offset=0, dtype=None: np.trace(a, offset, -2, -1, dtype)
 # fmt: on
 constants.add(np.linalg.matrix_rank)
 
@@ -349,15 +348,18 @@ def taken_apart(numbers: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
 def several(function, shapes, rule):
     """Give `function`, which has several answers, its derivative `rule(g, ans, x)`, all of them tuples but x.
 
+    The rule is shown the conjugate gradient, and returns that of x: formulas of matrices are written for those.
+
     A node of the graph holds one array: the answers for each matrix, flattened and joined. `shapes(m, n)` are the
     shapes of the answers for a matrix of m rows and n columns.
     """
-    answer = type(function(np.eye(1)))  # NumPy has no public name for it
-    parts = lambda packed, x: taken_apart(packed, shapes(*x.shape[-2:]))
+    example = function(np.eye(1, dtype=complex))  # NumPy has no public name for its type
+    real_or = lambda part, one: np.real(part) if part.dtype.kind == "c" != one.dtype.kind else part
+    parts = lambda packed, x: list(map(real_or, taken_apart(packed, shapes(*x.shape[-2:])), example))
     together = functools.update_wrapper(functools.partial(packed, function), function)
     joined[function] = together
-    vjps[together] = (lambda g, ans, x, **k: rule(parts(g, x), parts(ans, x), x),)
-    return lambda x, **options: answer(*parts(call(together, (x,), options), x))
+    vjps[together] = (lambda g, ans, x, **k: conjugate(rule(parts(conjugate(g), x), parts(ans, x), x)),)
+    return lambda x, **options: type(example)(*parts(call(together, (x,), options), x))
 
 
 def asked(g):
@@ -387,60 +389,52 @@ def phases(*turns):
     return np.where(np.abs(found) > 1e3 * np.finfo(found.dtype).eps * sizes[..., None], np.nan, 0)
 
 
-def on_diagonal(x):
-    return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype)
-
-
 def qr_rule(g, ans, x):
     (gq, gr), (q, r) = g, ans
-    gq, gr = conjugate(gq), conjugate(gr)
     inner = gq + q @ mirrored(r @ adjoint(gr) - adjoint(gq) @ q)
-    return conjugate(adjoint(np.linalg.solve(r, adjoint(inner))))
+    return adjoint(np.linalg.solve(r, adjoint(inner)))
 
 
 def eigh_rule(g, ans, x):
     (gw, gv), (w, v) = g, ans
-    gv = conjugate(gv)
     if x.dtype.kind == "c":
-        gw, w = np.real(gw) + phases(adjoint(v) @ gv), np.real(w)
-    return conjugate(v @ (on_diagonal(gw) + turns(gv, v, w[..., None, :] - w[..., None]) / 2) @ adjoint(v))
+        gw = gw + phases(adjoint(v) @ gv)
+    return v @ (on_diagonal(gw) + turns(gv, v, w[..., None, :] - w[..., None]) / 2) @ adjoint(v)
 
 
 def svd_rule(g, ans, x):
     (gu, gs, gvh), (u, s, vh) = g, ans
-    gu, gv, v = conjugate(gu), flipped(gvh), adjoint(vh)
+    gv, v = adjoint(gvh), adjoint(vh)
     if x.dtype.kind == "c":
-        gs, s = np.real(gs) + phases(adjoint(u) @ gu, adjoint(v) @ gv), np.real(s)
+        gs = gs + phases(adjoint(u) @ gu, adjoint(v) @ gv)
     across, down = s[..., None, :], s[..., None]
     gaps, total = across - down, across + down  # no products of these: they could overflow, or be 0
     ratio = across / np.where(total == 0, 1, total)
     middle = on_diagonal(gs) + turns(gu, u, gaps) * ratio + turns(gv, v, gaps) * flipped(ratio)
     if x.dtype.kind == "c":  # both vectors of a pair turn by the same phase
         middle = middle + 1j * on_diagonal(np.imag(np.linalg.diagonal(adjoint(u) @ gu)) / np.where(s == 0, 1, s))
-    answer = u @ middle @ vh
-    m, n = x.shape[-2:]
+    answer, (m, n) = u @ middle @ vh, x.shape[-2:]
     if m > n:
         answer = answer + quotient(gu - u @ (adjoint(u) @ gu), across, asked(gu)) @ vh
     if n > m:
         answer = answer + u @ adjoint(quotient(gv - v @ (adjoint(v) @ gv), across, asked(gv)))
-    return conjugate(answer)
+    return answer
 
 
 def slogdet_rule(g, ans, x):
     (gsign, glog), (sign, _) = g, ans
     if x.dtype.kind == "c":  # the sign turns as the imaginary part of the logarithm does
-        glog = np.real(glog) - 1j * np.real(1j * gsign * sign)
-    return glog[..., None, None] * flipped(inv_or_inf(x))
+        glog = glog - 1j * np.imag(conjugate(gsign) * sign)
+    return glog[..., None, None] * adjoint(inv_or_inf(x))
 
 
 def eig_rule(g, ans, x):
     """Vectors have the length 1; see `phases`."""
     (gw, gv), (w, v) = g, ans
-    turn = flipped(v) @ gv
-    gaps = w[..., None, :] - w[..., None]
-    lengths = flipped(v) @ np.conjugate(v) * np.real(np.linalg.diagonal(turn))[..., None, :]
+    turn, gaps = adjoint(v) @ gv, np.conjugate(w[..., None, :] - w[..., None])
+    lengths = adjoint(v) @ v * np.real(np.linalg.diagonal(turn))[..., None, :]
     inner = on_diagonal(gw + phases(turn)) + quotient(turn - lengths, gaps, ~np.eye(w.shape[-1], dtype=bool))
-    return np.linalg.solve(flipped(v), inner @ flipped(v))
+    return np.linalg.solve(adjoint(v), inner @ adjoint(v))
 
 
 # fmt: off
@@ -450,20 +444,13 @@ upright   = several(np.linalg.qr,      lambda m, n: [(m, n), (n, n)], qr_rule)
 symmetric = several(np.linalg.eigh,    lambda m, n: [(n,), (n, n)], eigh_rule)
 thin      = several(np.linalg.svd,     lambda m, n: [(m, min(m, n)), (min(m, n),), (min(m, n), n)], svd_rule)
 
-composites[np.linalg.slogdet]  = lambda a: real_ones(signed(a), "logabsdet")
-composites[np.linalg.eigh]     = lambda a, UPLO="L": \
-                                 real_ones(symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO), "eigenvalues")
+composites[np.linalg.slogdet]  = lambda a: signed(a)
+composites[np.linalg.eigh]     = lambda a, UPLO="L": symmetric(mirrored(a, UPLO.upper() != "U"), UPLO=UPLO)
 composites[np.linalg.eigvalsh] = lambda a, UPLO="L": np.linalg.eigh(a, UPLO).eigenvalues
 composites[np.linalg.eig]      = lambda a: general(a.astype(np.result_type(a.dtype, np.complex64)))  # always complex
 composites[np.linalg.eigvals]  = lambda a: np.linalg.eig(a).eigenvalues
 composites[np.linalg.svdvals]  = lambda a: np.linalg.svd(a, full_matrices=False).S
 # fmt: on
-
-
-def real_ones(answer, name):
-    """The answers of a function of several, of which one is real; see `packed`."""
-    part = getattr(answer, name)
-    return answer._replace(**{name: np.real(part)}) if part.dtype.kind == "c" else answer
 
 
 @composite(np.linalg.qr)
@@ -488,7 +475,7 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
             f"np.linalg.svd of a Tensor of shape {a.shape}: say full_matrices=False. The vectors that complete a basis "
             "are free to turn, so they have no derivative."
         )
-    answer = real_ones(thin(mirrored(a) if hermitian else a, full_matrices=False, hermitian=hermitian), "S")
+    answer = thin(mirrored(a) if hermitian else a, full_matrices=False, hermitian=hermitian)
     return answer if compute_uv else answer.S
 
 
@@ -509,10 +496,6 @@ def length(x, p, axis, keepdims):
         return np.sum(size if p else np.sign(size), **k)
     size = np.where(size == 0, 0, size) if p < 1 else size  # so that at 0, a kink, the gradient is 0
     return root(np.sum(size**p, **k), p=p)
-
-
-def squared(x):
-    return np.square(x) if x.dtype.kind != "c" else np.square(np.real(x)) + np.square(np.imag(x))
 
 
 def _floating(x):

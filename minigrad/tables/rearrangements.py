@@ -173,10 +173,7 @@ composites[np.rollaxis]        = lambda x, axis, start=0: \
                                  np.transpose(x, np.rollaxis(np.empty(tuple(range(x.ndim))), axis, start).shape)
 composites[np.delete]          = _rearranging(np.delete)
 composites[np.resize]          = _rearranging(np.resize)
-composites[np.diag]            = lambda v, k=0: np.diagonal(v, k) if v.ndim == 2 else call(np.diag, (v, k))
 composites[np.diagflat]        = lambda v, k=0: np.diag(np.ravel(v), k)
-composites[np.trace]           = lambda x, offset=0, axis1=0, axis2=1, dtype=None, out=None: \
-                                 np.sum(np.diagonal(x, offset, axis1, axis2), -1, dtype)
 # fmt: on
 
 

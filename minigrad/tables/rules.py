@@ -11,6 +11,10 @@ A rule returns the gradient of its argument before broadcasting and promotion ar
 written in NumPy, so that it can be differentiated in turn, never writes to what it is given, and at a kink chooses the
 subgradient of least norm; where maxima tie, they share.
 
+The gradient of a real number L with respect to z = x + iy is dL/dx - i dL/dy, as in HIPS autograd and JAX; PyTorch has
+its conjugate. So a rule such as `g * np.cos(z)` is right for complex numbers as it stands: where f is holomorphic, it
+passes on g * f'(z), and `grad(lambda z: np.real(f(z)))` is f'. What steps downhill moves by the conjugate.
+
 To add a function, write its line here and its row into tests/test_rules.py, which fails until there is one.
 """
 
@@ -39,6 +43,9 @@ LN2, LN10 = math.log(2), math.log(10)
 vjps[np.positive]   = lambda g, ans, x: g,
 vjps[np.negative]   = lambda g, ans, x: -g,
 vjps[np.absolute]   = lambda g, ans, x: g * heading(x, ans),
+vjps[np.real]       = lambda g, ans, x: g,
+vjps[np.imag]       = lambda g, ans, x: g * -1j,
+vjps[np.conjugate]  = lambda g, ans, x: np.conjugate(g),
 vjps[np.fabs]       = lambda g, ans, x: g * np.sign(x),
 vjps[np.square]     = lambda g, ans, x: g * (x + x),
 vjps[np.sqrt]       = lambda g, ans, x: g / (ans + ans),
@@ -126,7 +133,7 @@ vjps[np.min]          = Choice(lambda g, ans, x, *a, **k: spread_ties(g, ans, x,
 vjps[np.sort]         = Choice(lambda g, ans, x, axis=-1, **k: unsorted(g, ans, x, axis))
 vjps[np.partition]    = Choice(lambda g, ans, x, kth, axis=-1, **k: unsorted(g, ans, x, axis))
 vjps[getitem]         = Choice(lambda g, ans, x, index: put_add(zeros_for(x), index, g), \
-                               add=lambda total, g, x, index: add_at(total, index, g))
+                               add=lambda total, g, x, index: add_at(total, index, g), places=True)
 vjps[np.fmax.reduce]  = Choice(lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k))
 vjps[np.fmin.reduce]  = Choice(lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k))
 for ufunc in (np.maximum, np.minimum, np.fmax, np.fmin):
@@ -144,12 +151,16 @@ vjps[np.transpose]    = Selection(lambda g, ans, x, axes=None: np.transpose(g, u
 vjps[np.swapaxes]     = Selection(lambda g, ans, x, axis1, axis2: np.swapaxes(g, axis1, axis2))
 vjps[np.moveaxis]     = Selection(lambda g, ans, x, source, destination: np.moveaxis(g, destination, source))
 vjps[np.flip]         = Selection(lambda g, ans, x, axis=None: np.flip(g, axis))
-vjps[np.roll]         = Selection(lambda g, ans, x, shift, axis=None: np.roll(g, np.negative(shift), axis))
+vjps[np.roll]         = Selection(lambda g, ans, x, shift, axis=None: np.roll(g, np.negative(shift), axis), places=True)
 vjps[np.rot90]        = Selection(lambda g, ans, x, k=1, axes=(0, 1): np.rot90(g, -k, axes))
-vjps[np.repeat]       = Selection(lambda g, ans, x, repeats, axis=None: unrepeated(g, x, repeats, axis))
-vjps[np.diag]         = Selection(lambda g, ans, x, k=0: np.diagonal(g, k))  # of vectors
+vjps[np.repeat]       = Selection(lambda g, ans, x, repeats, axis=None: unrepeated(g, x, repeats, axis), places=True)
+vjps[np.diag]         = Choice(lambda g, ans, x, k=0: on_diagonal(g, x.shape, k, 0, 1) if x.ndim == 2 else \
+                               np.copy(np.diagonal(g, k)), places=True)
 vjps[np.diagonal]     = Choice(lambda g, ans, x, offset=0, axis1=0, axis2=1: \
-                               on_diagonal(g, x.shape, offset, axis1, axis2))
+                               on_diagonal(g, x.shape, offset, axis1, axis2), places=True)
+vjps[np.trace]        = Choice(lambda g, ans, x, offset=0, axis1=0, axis2=1, dtype=None: on_diagonal( \
+                               g[..., None] * np.ones_like(np.diagonal(x, offset, axis1, axis2)), \
+                               x.shape, offset, axis1, axis2), places=True)
 vjps[sliding_window_view] = Selection(lambda g, ans, x, *a, **k: of_windows(g, x, *a, **k))
 
 # fmt: on
@@ -576,11 +587,13 @@ def sinc_slope(x, order):
     return np.asarray(math.pi**order * np.where(near, series, recursion), x.dtype)
 
 
-@primitive(lambda g, ans, x, shape, *places: np.diagonal(g, *places))
-def on_diagonal(x, shape, offset, axis1, axis2):
-    """Zeros of a shape, with `x` on the diagonals in two of the axes."""
-    answer, places = np.zeros(shape, x.dtype), np.arange(x.shape[-1])
-    np.moveaxis(answer, (axis1, axis2), (-2, -1))[..., places - min(offset, 0), places + max(offset, 0)] = x
+@primitive(lambda g, ans, x, shape=None, *places: np.diagonal(g, *places or (0, -2, -1)))
+def on_diagonal(x, shape=None, offset=0, axis1=-2, axis2=-1):
+    """Zeros of a shape, or in square matrices, with `x` on the diagonals in two of the axes."""
+    answer = np.zeros(shape or (*x.shape, x.shape[-1]), x.dtype)
+    diagonal = np.diagonal(answer, offset, axis1, axis2)
+    diagonal.flags.writeable = True
+    diagonal[...] = x
     return answer
 
 

@@ -57,39 +57,23 @@ def check_grads(f: Function, args: Sequence[Any], order: int = 2, seed: int = 0,
     if not isinstance(args, (list, tuple)):
         raise TypeError(f"check_grads takes a list of arguments, check_grads(f, [x]), and not {type(args).__name__}")
     args = list(map(plain, args))
+    pair: Any = lambda x: np.stack([np.real(x), np.imag(x)]) if np.iscomplexobj(x) else x
     are_complex = list(map(np.iscomplexobj, args))
-    f, args = in_pairs(f, are_complex), [_pair(a) if c else a for a, c in zip(args, are_complex, strict=True)]
-    failure = _failure(f, args, order, seed)
+    numbers: Any = lambda pairs: [a[0] + 1j * a[1] if c else a for a, c in zip(pairs, are_complex, strict=True)]
+    in_pairs, args = lambda *pairs: pair(f(*numbers(pairs))), list(map(pair, args))
+    failure = _failure(in_pairs, args, order, seed)
     if failure is None:
         return
     message = failure.message
     if shrink:
-        smaller, its_failure = _smallest(lambda candidate: _failure(f, candidate, failure.order, seed), args, failure)
+        again = lambda candidate: _failure(in_pairs, candidate, failure.order, seed)
+        smaller, its_failure = _smallest(again, args, failure)
         if its_failure is not failure:
-            smaller = [_number(a) if c else a for a, c in zip(smaller, are_complex, strict=True)]
             message += (
                 "\nThe smallest input found that fails like this:"
-                f"\n    check_grads(f, [{', '.join(map(source, smaller))}])\n    {its_failure.message}"
+                f"\n    check_grads(f, [{', '.join(map(source, numbers(smaller)))}])\n    {its_failure.message}"
             )
     raise AssertionError(message)
-
-
-def _pair(z: Any) -> Array:
-    return np.stack([np.real(z), np.imag(z)])
-
-
-def _number(pair: Any) -> Any:
-    return pair[0] + 1j * pair[1]
-
-
-def in_pairs(f: Function, are_complex: Sequence[bool]) -> Function:
-    """The same function of real numbers alone, where some of the arguments of `f` are complex."""
-
-    def of_reals(*args: Any) -> Any:
-        answer = f(*(_number(a) if c else a for a, c in zip(args, are_complex, strict=True)))
-        return _pair(answer) if np.iscomplexobj(answer) else answer
-
-    return of_reals
 
 
 class _Failure(NamedTuple):
