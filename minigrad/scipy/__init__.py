@@ -3,7 +3,7 @@
 special     rules for its ufuncs, which take Tensors by themselves; and logsumexp, polygamma, ...
 stats       densities and distribution functions
 linalg      solve_triangular, cho_solve, expm, sqrtm, solve_sylvester
-signal      convolve, correlate
+signal      convolve
 integrate   odeint and solve_ivp, by the adjoint method
 sparse      sparse matrices as constants
 """

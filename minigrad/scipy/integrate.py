@@ -38,7 +38,6 @@ def adjoint(g, ans, y0, t, *leaves, solve, f):
 @primitive(joint=adjoint)
 def trajectory(y0, t, *leaves, solve, f):
     """The solution of dy/dt = f(y, t, *leaves), one row for each time."""
-
     return solve(lambda y, time: np.asarray(f(y, time, *leaves)), y0, t)  # a Tensor from elsewhere raises
 
 

@@ -15,21 +15,19 @@ from minigrad.tables.primitive import primitive
 from minigrad.tables.rules import flipped
 
 
-def by_triangle(g, ans, a, b, trans, lower, unit):
-    part = -by_right(g, ans, a, b, trans, lower, unit) @ flipped(ans)
-    return (np.tril if lower else np.triu)(flipped(part) if trans else part, (-1 if lower else 1) * unit)
+def by_triangular(g, ans, a, b, trans, lower, unit_diagonal):
+    by_b = triangular(a, g, trans=1 - trans, lower=lower, unit_diagonal=unit_diagonal)
+    by_a = -ans @ flipped(by_b) if trans else -by_b @ flipped(ans)
+    return (np.tril if lower else np.triu)(by_a, (-1 if lower else 1) * unit_diagonal), by_b
 
 
-by_right = lambda g, ans, a, b, trans, lower, unit: triangular(a, g, trans=1 - trans, lower=lower, unit=unit)
-triangular: Any = primitive(by_triangle, by_right)(
-    lambda a, b, trans, lower, unit: scipy.linalg.solve_triangular(a, b, trans, lower, unit)
-)
+triangular: Any = primitive(joint=by_triangular)(scipy.linalg.solve_triangular)
 
 
 def solve_triangular(a, b, trans=0, lower=False, unit_diagonal=False, overwrite_b=False, check_finite=True):
     """The solution of a @ x = b, or with `trans` of a.T @ x = b, where of `a` one triangle alone is read."""
     trans, a = {"N": 0, "T": 1, "C": 2}.get(trans, trans), np.conj(a) if trans in (2, "C") else a
-    options = {"trans": int(trans > 0), "lower": bool(lower), "unit": int(unit_diagonal)}
+    options = {"trans": int(trans > 0), "lower": bool(lower), "unit_diagonal": bool(unit_diagonal)}
     a, b = as_array(a), as_array(b)
     return triangular(a, b[:, None], **options)[:, 0] if b.ndim == 1 else triangular(a, b, **options)
 
@@ -46,12 +44,11 @@ def by_expm(g, ans, a):
     return expm(np.concatenate(rows, -2))[..., :n, n:]
 
 
-cho_factor = lambda a, lower=False, *options: (np.linalg.cholesky(a, upper=not lower), lower)
+def by_sylvester(g, ans, a, b, q):
+    by_q = solve_sylvester(flipped(a), flipped(b), g)
+    return -by_q @ flipped(ans), -flipped(ans) @ by_q, by_q
+
+
 expm = primitive(by_expm)(scipy.linalg.expm)
 sqrtm = primitive(lambda g, ans, a: solve_sylvester(flipped(ans), flipped(ans), g))(scipy.linalg.sqrtm)
-by_sylvester = lambda g, ans, a, b, q: solve_sylvester(flipped(a), flipped(b), g)
-solve_sylvester: Any = primitive(
-    lambda g, ans, a, b, q: -by_sylvester(g, ans, a, b, q) @ flipped(ans),
-    lambda g, ans, a, b, q: -flipped(ans) @ by_sylvester(g, ans, a, b, q),
-    by_sylvester,
-)(scipy.linalg.solve_sylvester)
+solve_sylvester: Any = primitive(joint=by_sylvester)(scipy.linalg.solve_sylvester)

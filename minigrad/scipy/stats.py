@@ -14,10 +14,11 @@ import scipy.special as S
 import scipy.stats
 from scipy.stats import *  # noqa: F403
 
-from minigrad.engine import as_array, composites
+from minigrad.engine import as_array
 from minigrad.scipy.linalg import solve_triangular
+from minigrad.scipy.special import in_beta, in_gamma, in_normal, in_t
 
-LOG2PI, INF, NAN, MOST = math.log(2 * math.pi), math.inf, math.nan, float(np.finfo(float).max)
+INF, NAN, MOST = math.inf, math.nan, float(np.finfo(float).max)
 
 
 class Distribution:
@@ -27,7 +28,8 @@ class Distribution:
         self.of_scipy, self.logpdf = getattr(scipy.stats, name), logpdf
 
     __getattr__ = lambda self, name: getattr(self.of_scipy, name)
-    pdf = lambda self, *args, **kwargs: np.exp(self.logpdf(*args, **kwargs))
+    logpmf = property(lambda self: self.logpdf)
+    pdf = pmf = lambda self, *args, **kwargs: np.exp(self.logpdf(*args, **kwargs))
 
 
 class Family(Distribution):
@@ -45,13 +47,12 @@ class Family(Distribution):
         beside, positive = ({"loc"}, np.greater_equal) if self.is_discrete else ({"loc", "scale"}, np.greater)
         given = dict(zip([*self.shapes, *sorted(beside)], args, strict=False), **kwargs)
         if not {*self.shapes} <= {*given} <= {*self.shapes} | beside or len(args) > len({*self.shapes} | beside):
-            raise TypeError(
-                f"{self.of_scipy.name} has the parameters {self.shapes} and {sorted(beside)}, not {[*given]}"
-            )
+            raise TypeError(f"{self.of_scipy.name} has parameters {[*self.shapes, *sorted(beside)]}, not {[*given]}")
         loc, valid = given.pop("loc", 0.0), [positive(x, 0) for x in given.values()]
         given = {"scale": 1.0, **{name: np.where(positive(x, 0), x, 0.5) for name, x in given.items()}}
         z = (x - loc) / given["scale"]
         below, above = np.less(z, self.low), np.greater(z, self.high)
+        below = below | np.greater(np.mod(z, 1), 0) if form == 0 and self.is_discrete else below
         inside = np.where(below | above, max(self.low, 0) + 0.5, z)
         answer = self.forms[form](inside, *map(given.get, self.shapes)) - S.xlogy(form == 0, given["scale"])
         answer = np.where(below, left, np.where(above, right, answer))
@@ -59,14 +60,9 @@ class Family(Distribution):
 
     cdf, sf = functools.partialmethod(value, 1, 0.0, 1.0), functools.partialmethod(value, 2, 1.0, 0.0)
     logcdf, logsf = functools.partialmethod(value, 3, -INF, 0.0), functools.partialmethod(value, 4, 0.0, -INF)
-    pmf = lambda self, *args, **kwargs: np.exp(self.logpmf(*args, **kwargs))
-
-    def logpmf(self, k, *args, **kwargs):
-        log = self.logpdf(k, *args, **kwargs)
-        return np.where((np.mod(k, 1) > 0) & ~np.isnan(log), -INF, log)
 
 
-def factor(mean, cov):
+def parts(mean, cov):
     """A mean, Cholesky's factor of a covariance matrix, and half of the logarithm of its determinant."""
     cov = as_array(cov)
     dim = len(cov) if mean is None and cov.ndim == 2 else np.size(0 if mean is None else mean)
@@ -74,16 +70,16 @@ def factor(mean, cov):
     return np.zeros(dim) if mean is None else mean, lower, np.sum(np.log(np.diagonal(lower)))
 
 
-def in_normal(x, mean=None, cov=1, allow_singular=False):
+def of_vectors(x, mean=None, cov=1, allow_singular=False):
     if allow_singular:
         raise NotImplementedError("multivariate_normal of Tensors has no allow_singular: add to the diagonal of cov")
-    (mean, lower, half), x = factor(mean, cov), as_array(x)
+    (mean, lower, half), x = parts(mean, cov), as_array(x)
     from_mean = (x[..., None] if len(lower) == 1 and x.ndim < 2 else x) - mean
     z = solve_triangular(lower, np.reshape(from_mean, (-1, len(lower))).T, lower=True)
-    return np.squeeze(np.reshape(-np.sum(z * z + LOG2PI, 0) / 2 - half, from_mean.shape[:-1]))
+    return np.squeeze(np.reshape(np.sum(in_normal(z), 0) - half, from_mean.shape[:-1]))
 
 
-def in_dirichlet(x, alpha):
+def of_shares(x, alpha):
     x, alpha = as_array(x), as_array(alpha)
     x = x if len(x) == len(alpha) else np.concatenate([x, 1 - np.sum(x, 0, keepdims=True)])
     valid = np.all(np.greater_equal(x, 0), 0) & np.less(np.abs(np.sum(x, 0) - 1), 1e-9) & np.all(np.greater(alpha, 0))
@@ -91,23 +87,16 @@ def in_dirichlet(x, alpha):
 
 
 # fmt: off
-norm = Family("norm", lambda z: -(z * z + LOG2PI) / 2, S.ndtr, lambda z: S.ndtr(-z), S.log_ndtr,
-              lambda z: S.log_ndtr(-z))
-t = Family("t", lambda z, df: -S.betaln(df / 2, 0.5) - np.log(df) / 2 - (df + 1) / 2 * np.log1p(z * z / df),
-           lambda z, df: S.stdtr(df, z), lambda z, df: S.stdtr(df, -z))
-gamma = Family("gamma", lambda z, a: S.xlogy(a - 1, z) - z - S.gammaln(a),
-               lambda z, a: S.gammainc(a, z), lambda z, a: S.gammaincc(a, z), low=0)
-beta = Family("beta", lambda z, a, b: S.xlogy(a - 1, z) + S.xlog1py(b - 1, -z) - S.betaln(a, b),
-              lambda z, a, b: S.betainc(a, b, z), lambda z, a, b: S.betaincc(a, b, z), low=0, high=1)
+norm = Family("norm", in_normal, S.ndtr, lambda z: S.ndtr(-z), S.log_ndtr, lambda z: S.log_ndtr(-z))
+t = Family("t", in_t, lambda z, df: S.stdtr(df, z), lambda z, df: S.stdtr(df, -z))
+gamma = Family("gamma", in_gamma, lambda z, a: S.gammainc(a, z), lambda z, a: S.gammaincc(a, z), low=0)
+beta = Family("beta", in_beta, lambda z, a, b: S.betainc(a, b, z), lambda z, a, b: S.betaincc(a, b, z), low=0, high=1)
 expon = Family("expon", lambda z: -z, lambda z: -np.expm1(-z), lambda z: np.exp(-z), logsf=lambda z: -z, low=0)
-chi2 = Family("chi2", lambda z, df: S.xlogy(df / 2 - 1, z / 2) - z / 2 - S.gammaln(df / 2) - math.log(2),
-              lambda z, df: S.chdtr(df, z), lambda z, df: S.chdtrc(df, z), low=0)
+chi2 = Family("chi2", lambda z, df: in_gamma(z / 2, df / 2) - math.log(2), lambda z, df: S.gammainc(df / 2, z / 2),
+              lambda z, df: S.gammaincc(df / 2, z / 2), low=0)
 poisson = Family("poisson", lambda k, mu: S.xlogy(k, mu) - S.gammaln(k + 1) - mu,
-                 lambda k, mu: S.pdtr(k, mu), lambda k, mu: S.pdtrc(k, mu), low=0)
-binom = Family("binom", lambda k, n, p: S.xlogy(k, p) + S.xlog1py(np.where(k > n, 0, n - k), -p) - np.log1p(n)
-               - S.betaln(k + 1, n - k + 1), lambda k, n, p: composites[S.bdtr](np.minimum(k, n), n, p),
-               lambda k, n, p: composites[S.bdtrc](np.minimum(k, n), n, p), low=0)
+                 lambda k, mu: S.gammaincc(np.floor(k) + 1, mu), lambda k, mu: S.gammainc(np.floor(k) + 1, mu), low=0)
 # fmt: on
-multivariate_normal: Any = Distribution("multivariate_normal", in_normal)
-dirichlet = Distribution("dirichlet", in_dirichlet)
-multivariate_normal.entropy = lambda mean=None, cov=1: np.sum((1 + LOG2PI) / 2 + np.log(np.diag(factor(mean, cov)[1])))
+multivariate_normal: Any = Distribution("multivariate_normal", of_vectors)
+dirichlet = Distribution("dirichlet", of_shares)
+multivariate_normal.entropy = lambda mean=None, cov=1: np.sum(0.5 - in_normal(0) + np.log(np.diag(parts(mean, cov)[1])))

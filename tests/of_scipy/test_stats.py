@@ -16,8 +16,8 @@ stats = pytest.importorskip("minigrad.scipy.stats")
 REALS = np.array([-2.0, -0.3, 0.0, 0.2, 0.5, 0.99, 1.0, 1.5, 3.0, 30.0, np.nan])
 COUNTS = np.array([-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 7.0, np.nan])
 FAMILIES: dict[str, Any] = {"norm": (), "t": (2.5,), "gamma": (1.7,), "beta": (2.5, 0.7), "expon": (), "chi2": (3.0,),
-                            "poisson": (1.7,), "binom": (4, 0.3)}  # fmt: skip
-DISCRETE = ("poisson", "binom")
+                            "poisson": (1.7,)}  # fmt: skip
+DISCRETE = ("poisson",)
 rng = np.random.default_rng(0)
 
 
@@ -73,9 +73,9 @@ def test_tails() -> None:
 
 
 def test_parameters() -> None:
-    with pytest.raises(TypeError, match="gamma has the parameters"):
+    with pytest.raises(TypeError, match="gamma has parameters"):
         stats.gamma.logpdf(1.0)
-    with pytest.raises(TypeError, match="poisson has the parameters"):
+    with pytest.raises(TypeError, match="poisson has parameters"):
         stats.poisson.logpmf(1.0, 2.0, scale=2.0)
     with pytest.raises(NotImplementedError, match=r"gammainc has no elementary derivative by its argument 0"):
         mg.grad(lambda a: stats.gamma.cdf(1.0, a))(2.0)

@@ -31,7 +31,7 @@ class Constant:
 
 
 @functools.cache
-def teach(kind):
+def teach(kind: Any) -> Any:
     return kind if issubclass(kind, Constant) else type(kind.__name__, (Constant, kind), {"__module__": __name__})
 
 
