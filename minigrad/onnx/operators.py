@@ -301,6 +301,11 @@ def on_diagonal(n: int, k: int) -> Any:
     return np.flatnonzero(np.diag(np.ones(n), k))
 
 
+def summed_diagonal(o: Any, x: Any, *where: Any, **options: Any) -> Any:
+    diagonal = elements_moved(o, np.diagonal, x, *where[:3], **options)
+    return o.ReduceSum(o.Cast(diagonal, to=o.kind(o.dtype)), [-1], keepdims=0)
+
+
 def within(o: Any, indices: Any, n: Any, mode: str) -> Any:
     if mode == "raise":
         return indices
@@ -446,6 +451,7 @@ RULES: dict[Any, Any] = {
     np.prod:           lambda o, *a, **k: reduced(o, np.prod, "ReduceProd", "Mul", 1, *a, **k),
     np.max:            lambda o, *a, **k: reduced(o, np.max, "ReduceMax", "Max", None, *a, **k),
     np.min:            lambda o, *a, **k: reduced(o, np.min, "ReduceMin", "Min", None, *a, **k),
+    np.trace:          lambda o, x, *a, dtype=None, **k: summed_diagonal(o, x, *a, **k),
     np.any:            lambda o, *a, **k: reduced(o, np.any, "ReduceMax", "Max", 0, *a, **k),
     np.all:            lambda o, *a, **k: reduced(o, np.all, "ReduceMin", "Min", 1, *a, **k),
     np.count_nonzero:  lambda o, x, *a, **k: reduced(o, np.sum, "ReduceSum", "Add", 0, in_dtype(o, x, bool), *a, **k),
