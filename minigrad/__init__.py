@@ -7,7 +7,8 @@ NumPy's own functions take Tensors: `np.sum(np.exp(t) ** 2).backward()`. Besides
     programs                 compile, sample, export_onnx
     functions of your own    primitive, vjps (the table of derivatives), testing (check_grads, assert_rule, ...)
     networks                 nn (layers, activations, losses), optim (optimizers, schedules), data (digits, batches)
-    training                 fit, predict, evaluate, accuracy, Checkpoint, EarlyStopping, History, training (the rest)
+    training                 fit, predict, evaluate, accuracy, Checkpoint, EarlyStopping, History, training (the rest),
+                             distributed (on many machines)
 
 The functions of scipy.special take Tensors, too; more of SciPy is in minigrad.scipy, in modules named as SciPy's.
 For more, say help(mg.nn), help(mg.fit) and so on. demos/howto.md answers what people ask; README.md says how it works.
@@ -27,7 +28,7 @@ from minigrad.tables.rules import put, put_add
 from minigrad.transforms import checkpoint, elementwise_grad, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 if TYPE_CHECKING:
-    from minigrad import data, nn, optim, testing, training
+    from minigrad import data, distributed, nn, optim, testing, training
     from minigrad.compiler import compile
     from minigrad.drawing import draw
     from minigrad.onnx import export_onnx
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checkpoint", "EarlyStopping", "History", "Tensor", "accuracy", "checkpoint", "compile", "data", "debug",
-    "draw", "elementwise_grad", "evaluate", "export_onnx", "fit", "grad", "hessian", "hvp", "jacobian", "jvp", "nn",
-    "no_grad", "optim", "predict", "primitive", "put", "put_add", "sample", "testing", "training", "value_and_grad",
-    "vjp", "vjps",
+    "distributed", "draw", "elementwise_grad", "evaluate", "export_onnx", "fit", "grad", "hessian", "hvp", "jacobian",
+    "jvp", "nn", "no_grad", "optim", "predict", "primitive", "put", "put_add", "sample", "testing", "training",
+    "value_and_grad", "vjp", "vjps",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -49,7 +50,7 @@ latecomers.append(lambda: "scipy.special" in sys.modules and import_module("mini
 
 def _found(name: str) -> Any:
     """Import what stands above the engine when it is first used, so that the engine alone costs little to import."""
-    if name in ("data", "nn", "optim", "testing", "training"):
+    if name in ("data", "distributed", "nn", "optim", "testing", "training"):
         return import_module(f"minigrad.{name}")
     if name in __all__:
         room = {"compile": "compiler", "draw": "drawing", "export_onnx": "onnx"}.get(name, "training")

@@ -90,6 +90,8 @@ ROOMS = {
     "utils":             "mg.optim.clip_grad_norm(parameters, max_norm)",
     "lr_scheduler":      "mg.optim.cosine_schedule and the like, given to mg.fit(..., schedule=...)",
     "DataLoader":        "mg.data.batches(x, y, batch_size=32, rng=rng)",
+    "DataParallel":      "mg.fit(..., distributed=True)",
+    "DistributedDataParallel": "mg.fit(..., distributed=True)",
     "Dataset":           "arrays x and y, and mg.data.batches(x, y)",
     "cat":               "np.concatenate",
     "mm":                "a @ b",

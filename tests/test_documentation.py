@@ -16,7 +16,9 @@ pytest.importorskip("hypothesis")  # the strategies of mg.testing need it
 
 # What has no example of its own, and why.
 NO_EXAMPLE = {
+    "average": "it needs MPI, which few have; demos/howto.md has an example",
     "load_mnist": "it reads a file of digits, which the package does not bring; demos/howto.md reads one",
+    "shard": "it needs MPI, which few have; demos/howto.md has an example",
 }
 
 

@@ -14,7 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "minigrad"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 EXTRAS = [
-    "matplotlib", "tqdm", "pygraphviz", "scipy", "sklearn", "safetensors", "onnx", "hypothesis", "pytest", "_pytest",
+    "matplotlib", "tqdm", "pygraphviz", "scipy", "sklearn", "safetensors", "onnx", "mpi4py", "hypothesis", "pytest",
+    "_pytest",
 ]  # fmt: skip
 
 # The stairs, from the ground up. A room is a module, or a folder of modules. It knows the rooms on the steps below its
@@ -26,8 +27,9 @@ STAIRS = [
     ["sample", "transforms", "debug"],
     ["nn", "optim", "data", "testing"],
     ["compiler"],
+    ["distributed"],
     ["training"],
-    ["distributed", "drawing", "onnx", "scipy", "sklearn"],
+    ["drawing", "onnx", "scipy", "sklearn"],
 ]
 
 # These know less than they might.
@@ -145,7 +147,7 @@ def test_importing_imports_no_optional_package(name: str) -> None:
 # -------------------------------------------------------------------------------------------------------- private names
 
 # Underscores that are not ours: Python's own way of saying that a public name is in the way, NumPy's, or a notebook's.
-FOREIGN = {"_asdict", "_fields", "_replace", "_getframe", "_bit_generator", "_repr_png_"}
+FOREIGN = {"_asdict", "_fields", "_replace", "_getframe", "_bit_generator", "_repr_png_", "_exit"}
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller", "__getattribute__", "__setattr__"}
 
 
@@ -305,7 +307,7 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_package_is_small() -> None:
-    assert lines(SOURCES) <= 15_721
+    assert lines(SOURCES) <= 16_200
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=shown)

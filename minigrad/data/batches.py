@@ -3,14 +3,15 @@
 import math
 import mmap
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from minigrad.engine import Tensor, constant
+from minigrad.engine import Tensor, constant, numbers_of
 from minigrad.sample import Rng, generator
+from minigrad.trees import flatten
 
 BLOCK, WINDOW = 2**20, 2**25  # bytes that are read at a time, and that are shuffled at a time
 
@@ -51,13 +52,16 @@ def _one_hot(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> 
 
 
 def batches(
-    *arrays: ArrayLike, batch_size: int | None, rng: Rng = None, drop_last: bool = False
-) -> Iterator[tuple[NDArray[Any], ...]]:
+    *arrays: ArrayLike, batch_size: int | None, rng: Rng = None, drop_last: bool = False,
+    share: Callable[[int], slice] | None = None,
+) -> Iterator[tuple[NDArray[Any], ...]]:  # fmt: skip
     """Go through arrays of equal length in batches: tuples with `batch_size` rows of each.
 
     `batch_size=None` makes one batch of everything. An `rng` shuffles the rows, anew for each call; without one they
     come in order, as views. The last batch may be smaller, and `drop_last` leaves it out. No rows make no batches.
     Raises `ValueError` at the call for unequal lengths or a batch size below 1.
+
+    Of a batch of n rows, `share(n)` are given, if only some are wanted, as in `minigrad.distributed`.
 
     Where an array lies in a file, as `np.memmap` has it, the file is read in blocks of 1 MB, and batches are copies. An
     `rng` then puts the blocks in random order, and shuffles the rows of so many at a time as make a window of 32 MB,
@@ -73,10 +77,13 @@ def batches(
         step = max(1, BLOCK // max(1, sum(column[:1].nbytes for column in columns)))
         read = lambda start: [column[start : start + step] for column in columns]
         parts = batches_of_blocks(range(0, rows, step), read, size, rng)
-        return (part for part in parts if len(part[0]) == size) if drop_last else parts
+        parts = (part for part in parts if len(part[0]) == size) if drop_last else parts
+        return parts if share is None else (tuple(column[share(len(column))] for column in part) for part in parts)
     order = None if rng is None else generator(rng).permutation(rows)
     stop = rows - rows % size if drop_last else rows
-    takes = (slice(start, start + size) for start in range(0, stop, size))
+    spans = (range(rows)[start : start + size] for start in range(0, stop, size))
+    shares = (span if share is None else span[share(len(span))] for span in spans)
+    takes = (slice(span.start, span.stop) for span in shares)
     return (tuple(column[take if order is None else order[take]] for column in columns) for take in takes)
 
 
@@ -141,6 +148,29 @@ def _release(array: NDArray[Any]) -> None:
     is_as_the_file = getattr(mapping, "mode", "c") != "c"  # from a copy on write, what was written would be lost
     if is_as_the_file and hasattr(mmap, "MADV_DONTNEED"):
         mapping.base.madvise(mmap.MADV_DONTNEED)
+
+
+def joined(parts: Iterable[tuple[Any, int]]) -> Any:
+    """What a model has returned for batches of so many samples, as for one; where it is None, it was not called.
+
+    It may be an array, or a structure of arrays. Each has a row for each sample, also where the model has squeezed the
+    only row of a batch away.
+    """
+    found = [([_rows(leaf, samples) for leaf in leaves], build)
+             for answer, samples in parts if answer is not None for leaves, build in [flatten(answer)]]  # fmt: skip
+    answers = [np.concatenate(rows) for rows in zip(*(rows for rows, _ in found), strict=True)]
+    return found[0][1](answers) if found else None
+
+
+def _rows(answer: Any, samples: int) -> NDArray[Any]:
+    array: NDArray[Any] = numbers_of(answer)
+    if array.shape[:1] == (samples,):
+        return array
+    if samples != 1:
+        raise ValueError(
+            f"the model returned an array of shape {array.shape} for {samples} samples: wanted as many rows"
+        )
+    return array[np.newaxis]
 
 
 def train_test_split(

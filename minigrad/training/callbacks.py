@@ -80,7 +80,7 @@ class EarlyStopping:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, or raise and change nothing."""
-        best, waited, weights = _number(state, "best", "f"), _number(state, "waited", "i"), _below("weights/", state)
+        best, waited, weights = _number(state, "best", "f"), _number(state, "waited", "i"), below("weights/", state)
         if math.isnan(best) or waited < 0:
             raise ValueError(f"EarlyStopping cannot have waited {waited} epochs since its best, {best}")
         misfits = dict(_forms(weights).items() ^ self.forms.items()) if weights else ()
@@ -130,7 +130,7 @@ class Checkpoint:
 
     def __call__(self, training: Training) -> None:
         if training.epoch % self.every == 0 or training.epoch == training.epochs or training.stopped:
-            save_arrays(self.path, _snapshot(training))
+            save_arrays(self.path, snapshot(training))
 
     def start(self, training: Training) -> None:
         if not self.path.parent.is_dir():
@@ -138,11 +138,11 @@ class Checkpoint:
                 f"there is no folder {self.path.parent} for the checkpoint {self.path.name}: make it"
             )
         if self.path.exists():
-            before, size = _snapshot(training), self.path.stat().st_size
+            before, size = snapshot(training), self.path.stat().st_size
             try:
-                _restore(training, load_arrays(self.path, lambda found: _wanted(found, before, training, size)))
+                restore(training, load_arrays(self.path, lambda found: _wanted(found, before, training, size)))
             except BaseException as error:  # of any kind, as the file may hold anything
-                _restore(training, before)
+                restore(training, before)
                 if not isinstance(error, Exception):
                     raise
                 name = f"{self.path} is not a checkpoint of this training (remove it, or name another file)"
@@ -153,7 +153,7 @@ class Checkpoint:
             training.notes.append(f"{self.path}: {how}")
 
 
-def _snapshot(training: Training) -> dict[str, Any]:
+def snapshot(training: Training) -> dict[str, Any]:
     """All that the rest of a training depends on, as arrays by name."""
     arrays: dict[str, Any] = {name: getattr(training, name) for name in ("epoch", "steps", "lr", "stopped")}
     arrays |= {f"tensors/{name}": array for name, array in state_dict(training.trained()).items()}
@@ -183,11 +183,12 @@ def _wanted(found: Mapping[str, Array], before: Mapping[str, Array], training: T
     return [name for name in found if not name.startswith(("callbacks/", "streams/")) or name.startswith(ours)]
 
 
-def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
-    load_state_dict(training.trained(), _below("tensors/", arrays))
-    training.optimizer.load_state_dict(_below("optimizer/", arrays), _names(training))
+def restore(training: Training, arrays: Mapping[str, Array]) -> None:
+    """Bring a training to where it was when the `snapshot` was taken, or raise."""
+    load_state_dict(training.trained(), below("tensors/", arrays))
+    training.optimizer.load_state_dict(below("optimizer/", arrays), _names(training))
     for prefix, part in _stateful(training).items():
-        part.load_state_dict(_below(prefix, arrays))
+        part.load_state_dict(below(prefix, arrays))
     for name, generator in _generators(training).items():
         set_generator(generator, str(arrays[name]))
     lr, steps = _number(arrays, "lr", "f"), _number(arrays, "steps", "i")
@@ -197,7 +198,7 @@ def _restore(training: Training, arrays: Mapping[str, Array]) -> None:
         training.notes.append(f"the learning rate is {training.lr:g}, and was {lr:g} in the checkpoint")
     training.steps = steps
     training.epoch, training.stopped = _number(arrays, "epoch", "i"), _number(arrays, "stopped", "b")
-    history = {name: [float(number) for number in numbers] for name, numbers in _below("history/", arrays).items()}
+    history = {name: [float(number) for number in numbers] for name, numbers in below("history/", arrays).items()}
     for name in training.history:
         if len(history.get(name, ())) != training.epoch:
             raise ValueError(f"its history has not one {name} for each of {training.epoch} epochs")
@@ -224,6 +225,6 @@ def _generators(training: Training) -> dict[str, Any]:
     return {"rng": training.rng, **owned, **of_streams}
 
 
-def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays whose names start with a prefix, by what follows in the name."""
     return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -11,6 +11,9 @@ import numpy as np
 
 from minigrad import optim
 from minigrad.compiler import compile as compiled
+from minigrad.data.batches import joined
+from minigrad.distributed import Ranks
+from minigrad.distributed import ranks as ranks_of
 from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_of
 from minigrad.names import keywords_here
 from minigrad.nn.module import in_mode
@@ -21,6 +24,7 @@ from minigrad.training.callbacks import Checkpoint, started
 from minigrad.training.history import History, Training
 from minigrad.training.progress import Silent, reporter
 from minigrad.training.source import Source, Stream, ahead, shapes_of, source
+from minigrad.training.together import begin, compare, part_ways, take_over, together
 from minigrad.trees import flatten
 
 from minigrad.training.checks import (  # isort: skip
@@ -46,6 +50,7 @@ def fit(
     progress: bool = True,
     compile: bool | Literal["pure"] = False,
     prefetch: bool = False,
+    distributed: Any = False,
 ) -> History:
     """Train `model` on `data`, a pair of arrays (x, y) or a stream of such pairs, and return the History.
 
@@ -68,6 +73,10 @@ def fit(
     With `compile=True` a whole step runs as one program: the loss, the walk back and the update. With "pure", model and
     loss are not even looked at again, but for batches of other sizes; see `minigrad.compile` for what that asks.
 
+    With `distributed=True`, or a communicator of mpi4py's, all ranks that mpirun has started train together: of each
+    batch, every rank takes a share. All begin with what rank 0 has, which alone calls metrics and callbacks, and shows
+    progress; all return the same History. See `minigrad.distributed`, also for when it pays.
+
     The numbers of the training data are averages over the steps of the epoch, in training mode. Raises
     FloatingPointError at a loss of nan or inf, before the step, and at such a parameter, at the end of the epoch.
 
@@ -86,6 +95,7 @@ def fit(
     >>> trained(1) == trained(1) != trained(2)
     True
     """
+    ranks = ranks_of(distributed)
     check_parts(model, loss, optimizer, epochs, schedule)
     check_options(progress, compile, prefetch, clip_grad_norm)
     given = source("data", data, batch_size)
@@ -95,13 +105,59 @@ def fit(
     names = ["loss", *metrics]
     history = History({name: [] for name in names + [f"val_{name}" for name in names if validation is not None]})
     ordered = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))  # last, to keep what others did
+    ordered, metrics = (ordered, metrics) if ranks.rank == 0 else ([], {})
     training = Training(model, optimizer, generator(seed, "seed"), history, ordered, epochs, optimizer.lr, schedule)
     streams = {"data": given.stream, "validation": None if held_out is None else held_out.stream}
     training.streams = {name: stream for name, stream in streams.items() if stream is not None}
     is_drawn_ahead = prefetch and given.stream is not None
     check_generators(model, {"seed": training.rng, "data": given.stream} if is_drawn_ahead else {})
 
-    def step(x: Any, y: Any) -> tuple[Any, Any]:  # as one would write it by hand
+    step = _step(model, loss, optimizer, clip_grad_norm, compile, ranks)
+    with (
+        together(training, ranks), started(training), in_mode(model, training=True), _interruptible() as interrupts,
+        ExitStack() as stack,
+    ):  # fmt: skip
+        arrays = flatten(given.whole)[0]
+        _check_mean(model, loss, flatten(given.whole)[1], arrays, ranks)
+        begin(training, ranks, arrays, samples=given.samples, epochs=epochs, batch_size=batch_size, measured=[*history])
+        stops = interrupts if ranks.size == 1 else []
+        report = reporter(progress and ranks.rank == 0, training.epoch, epochs, given.samples)
+        try:
+            for note in training.notes:
+                report.note(note)
+            while training.epoch < epochs and not training.stopped and not stops:
+                parts = given.batches(training.rng, ranks.shard if arrays else None)
+                parts = stack.enter_context(closing(ahead(parts) if prefetch else parts))
+                part_ways(training, ranks)
+                shares = parts if arrays else ranks.shares(parts)
+                steps = ranks.whole(_steps(training, step, shares), len(names) > 1, interrupts, stops)
+                measured = _epoch(steps, metrics, report, stops)
+                if not optimizer.is_finite():
+                    raise _not_finite(training, f"a parameter became nan or inf in epoch {training.epoch + 1}", ())
+                if stops and next(shares, None) is not None:
+                    break
+                compare(training, ranks)
+                if held_out is not None:
+                    numbers = _evaluated(ranks.predictor(model), loss, held_out, metrics, 256 * ranks.size, ranks)
+                    measured |= {f"val_{name}": number for name, number in numbers.items()}
+                for name, number in measured.items():
+                    training.history[name].append(number)
+                training.epoch += 1
+                for callback in training.callbacks:
+                    callback(training)
+                take_over(training, ranks)
+                report.epoch(training, last=training.stopped or training.epoch == epochs)
+        finally:
+            report.close()
+            if schedule is not None:
+                optimizer.lr = training.lr
+    return training.history
+
+
+def _step(model: Function, loss: Function, optimizer: Optimizer, clip: Any, compile: Any, ranks: Ranks) -> Function:
+    """The step on a batch, or on a share of it, as one would write it by hand; or as a program."""
+
+    def walk(x: Any, y: Any) -> tuple[Any, Any]:
         optimizer.zero_grad()
         prediction = model(x)
         value = loss(prediction, y)
@@ -112,39 +168,36 @@ def fit(
             )
         checked = _finite(value)
         value.backward()
-        if clip_grad_norm is not None:
-            optim.clip_grad_norm(optimizer.parameters, clip_grad_norm)
-        optimizer.step()
         return _numbers(prediction), checked
 
-    step = compiled(step, pure=compile == "pure") if compile else step
-    with started(training), in_mode(model, training=True), _interruptible() as interrupts, ExitStack() as stack:
-        report = reporter(progress, training.epoch, epochs, given.samples)
-        try:
-            for note in training.notes:
-                report.note(note)
-            while training.epoch < epochs and not training.stopped and not interrupts:
-                parts = given.batches(training.rng)
-                parts = stack.enter_context(closing(ahead(parts) if prefetch else parts))
-                measured = _epoch(_steps(training, step, parts), metrics, report, interrupts)
-                if not optimizer.is_finite():
-                    raise _not_finite(training, f"a parameter became nan or inf in epoch {training.epoch + 1}", ())
-                if interrupts and next(parts, None) is not None:
-                    break
-                if held_out is not None:
-                    numbers = _evaluated(model, loss, held_out, metrics, 256)
-                    measured |= {f"val_{name}": number for name, number in numbers.items()}
-                for name, number in measured.items():
-                    training.history[name].append(number)
-                training.epoch += 1
-                for callback in training.callbacks:
-                    callback(training)
-                report.epoch(training, last=training.stopped or training.epoch == epochs)
-        finally:
-            report.close()
-            if schedule is not None:
-                optimizer.lr = training.lr
-    return training.history
+    def move() -> None:
+        if clip is not None:
+            optim.clip_grad_norm(optimizer.parameters, clip)
+        optimizer.step()
+
+    def step(x: Any, y: Any) -> tuple[Any, Any]:
+        told = walk(x, y)
+        move()
+        return told
+
+    pure = compile == "pure"
+    if ranks.size == 1:
+        return compiled(step, pure=pure) if compile else step
+    if compile:  # the move is never pure: it is to find what was assigned to parameters, which it does not read
+        return ranks.step(compiled(walk, pure=pure), compiled(move), optimizer)
+    return ranks.step(walk, move, optimizer)
+
+
+def _check_mean(model: Function, loss: Function, build: Function, columns: list[Array], ranks: Ranks) -> None:
+    """Raise for a loss that is a sum over the samples, of which ranks would take the mean over their shares."""
+    if columns and ranks.size > 1 and ranks.rank == 0:
+        once, twice = (build([np.concatenate([column[:2]] * n) for column in columns]) for n in (1, 2))
+        value, other = (evaluate(model, loss, data)["loss"] for data in (once, twice))
+        if value and np.isclose(other, 2 * value, rtol=1e-3, atol=0):
+            raise ValueError(
+                f"the loss is {value:g} for two samples and {other:g} where each is there twice, so it is a sum, and "
+                'ranks take means over the shares of a batch: divide by the samples (reduction="mean").'
+            )
 
 
 def _numbers(tree: Any) -> Any:
@@ -253,24 +306,9 @@ def predict(model: Function, x: Any, batch_size: int | None = 256) -> Any:
     given = source("x", x, batch_size, pairs=False)
     whole = flatten(given.whole)[0]
     no_rows = given.whole is not None and all(column.shape[:1] == (0,) for column in whole)
-    build: Callable[[list[Any]], Any] = lambda leaves: leaves[0]
-    parts = []
     with in_mode(model, training=False), no_grad():
-        for part, arrays in [(given.whole, whole)] if no_rows else given.batches(None):
-            answers, build = flatten(model(part))
-            parts.append([_rows(answer, len(arrays[0])) for answer in answers])
-    return build([np.concatenate(answers) for answers in zip(*parts, strict=True)])
-
-
-def _rows(answer: Any, samples: int) -> Array:
-    array: Array = numbers_of(answer)
-    if array.shape[:1] == (samples,):
-        return array
-    if samples != 1:
-        raise ValueError(
-            f"the model returned an array of shape {array.shape} for {samples} samples: wanted as many rows"
-        )
-    return array[np.newaxis]
+        parts = [(given.whole, whole)] if no_rows else given.batches(None)
+        return joined((model(part), len(arrays[0])) for part, arrays in parts)
 
 
 @keywords_here
@@ -291,17 +329,18 @@ def evaluate(
     >>> evaluate(lambda x: x, lambda prediction, y: np.mean((prediction - y) ** 2), (np.ones((4, 1)), np.zeros((4, 1))))
     {'loss': 1.0}
     """
-    return _evaluated(model, loss, source("data", data, batch_size), named_metrics(metrics), batch_size)
+    return _evaluated(model, loss, source("data", data, batch_size), named_metrics(metrics), batch_size, Ranks())
 
 
 def _evaluated(
-    model: Function, loss: Function, given: Source, metrics: Mapping[str, Metric], batch_size: int | None
+    model: Function, loss: Function, given: Source, metrics: Mapping[str, Metric], batch_size: int | None, ranks: Ranks
 ) -> dict[str, float]:
     """What `evaluate` returns: the numbers of data that are in memory, or the means of those of batches."""
     is_whole = given.whole is not None
     counts, numbers = [], {name: list[float]() for name in ["loss", *metrics]}
     with in_mode(model, training=False), no_grad():
-        for (x, y), arrays in [(given.whole, flatten(given.whole)[0])] if is_whole else given.batches(None):
+        whole = [(given.whole, flatten(given.whole)[0])]
+        for (x, y), arrays in whole if is_whole else ranks.same(given.batches(None)):
             counts.append(len(arrays[0]))
             prediction = predict(model, x, batch_size if is_whole else None)
             found, rebuild = flatten(prediction)

@@ -13,7 +13,6 @@ import numpy as np
 from minigrad.data.batches import batches, batches_of_blocks, mapping_of, rows_of
 from minigrad.engine import Array
 from minigrad.files import load_arrays
-from minigrad.sample import Rng
 from minigrad.training.checks import arrays_in, samples_in
 from minigrad.trees import aligned, flatten
 
@@ -26,12 +25,13 @@ Parts: TypeAlias = Generator[tuple[Any, Sequence[Array]], None, None]
 class Source(NamedTuple):
     """Data to go through again and again.
 
-    `batches(rng)` gives, for each batch, what it holds (x alone, or x and y) and the arrays in that. `whole` holds all
+    `batches(rng)` gives, for each batch, what it holds (x alone, or x and y) and the arrays in that; of data in memory,
+    a share of each, if there is one. `whole` holds all
     of it where it is in memory, `samples` tells how many there are, or 0 where that is not known, and `stream` is the
     user's, if it is one.
     """
 
-    batches: Callable[[Rng], Parts]
+    batches: Callable[..., Parts]
     whole: Any = None
     samples: int = 0
     stream: Any = None
@@ -44,14 +44,15 @@ def source(name: str, data: Any, batch_size: int | None, pairs: bool = True) -> 
     if isinstance(data, (list, tuple)) and data and all(map(_is_file, data)):
         read = _reader(name, "xy" if pairs else "x")
         parts = partial(batches_of_blocks, data, read, batch_size)
-        return Source(lambda rng: ((part if pairs else part[0], part) for part in parts(rng)))
+        return Source(lambda rng, share=None: ((part if pairs else part[0], part) for part in parts(rng)))
     if _is_stream(data):
-        return Source(lambda rng: _checked(name, data, pairs), stream=data)
+        return Source(lambda rng, share=None: _checked(name, data, pairs), stream=data)
     tree = samples_in(name, data) if pairs else arrays_in(name, data)
     columns, build = flatten(tree)
     parts = partial(batches, *columns, batch_size=batch_size)
     whole = tree if all(mapping_of(column) is None for column in columns) else None
-    return Source(lambda rng: ((build(part), part) for part in parts(rng=rng)), whole, len(columns[0]) if pairs else 0)
+    its = lambda rng, share=None: ((build(part), part) for part in parts(rng=rng, share=share))
+    return Source(its, whole, len(columns[0]) if pairs else 0)
 
 
 def ahead(parts: Parts) -> Parts:
