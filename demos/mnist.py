@@ -346,8 +346,10 @@ def main(
     pictures: str | Path = HERE / "pictures",
     progress: bool = True,
     compile: bool | Literal["pure"] | None = None,
+    distributed: bool = False,
 ) -> float:
     """Train and draw; returns the held-out accuracy, or for squared errors of tanh the mean of the last epoch."""
+    ranks = mg.distributed.ranks(distributed)
     if model is not None and recipe != "default":
         raise ValueError(f"the recipe {recipe} has a network of its own: --model goes with the default one")
     if seed < 0 or (epochs or 0) < 0:
@@ -369,6 +371,7 @@ def main(
         seed=seed,
         progress=progress,
         compile=compile,
+        distributed=ranks,
     )
     seconds = time.perf_counter() - start
     if not history.get("loss"):
@@ -376,9 +379,14 @@ def main(
     outputs = mg.predict(choices["model"], held_out[0])
     accuracy, error = mg.accuracy(outputs, held_out[1]), history["loss"][-1]
     how = ", ".join([recipe, *([model] if model else []), *(["compiled"] if compile else [])])
-    print(f"{how}: {len(history['loss'])} epochs in {seconds:.1f} s")
-    print(f"mean loss of the last one {error:.4f}; held-out {classes.noun}: {accuracy:.1%} of {len(outputs):,} right")
-    print(draw(folder, history, choices["model"], held_out, outputs, classes))
+    if ranks.size > 1:
+        how += f", {ranks.size} ranks ({ranks.sent / 1e6:,.0f} MB of gradients from each)"
+    if ranks.rank == 0:
+        print(f"{how}: {len(history['loss'])} epochs in {seconds:.1f} s")
+        print(
+            f"mean loss of the last one {error:.4f}; held-out {classes.noun}: {accuracy:.1%} of {len(outputs):,} right"
+        )
+        print(draw(folder, history, choices["model"], held_out, outputs, classes))
     return error if recipe.endswith("tanh-mse") else accuracy
 
 
@@ -407,8 +415,9 @@ if __name__ == "__main__":
         choices=["pure"],
         help="train by a program, as --model conv does; pure: by nothing else",
     )
+    parser.add_argument("--distributed", action="store_true", help="train on all ranks that mpirun has started")
     parser.set_defaults(**main.__kwdefaults__)
     try:
         main(**vars(parser.parse_args()))
-    except (mg.data.DataFileError, FileNotFoundError, ValueError) as problem:
+    except (mg.data.DataFileError, FileNotFoundError, ImportError, ValueError) as problem:
         parser.error(str(problem))

@@ -87,6 +87,27 @@ def test_a_fault_on_one_rank_ends_all(fault: str, tmp_path: Path) -> None:
         assert kept["epoch"] == 2
 
 
+@needs_mpi
+def test_the_program_of_the_howto_runs(tmp_path: Path) -> None:
+    section = (PROGRAM.parents[1] / "demos" / "howto.md").read_text(encoding="utf-8").partition("## Train on many")[2]
+    blocks = re.findall(r"^```python\n(.*?)^```$", section.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    (tmp_path / "train.py").write_text("\n".join(blocks), encoding="utf-8")
+    code, text = run(2, tmp_path / "train.py")
+    assert code == 0, text
+    assert "2 ranks share each batch" in text
+    assert [line for line in text.splitlines() if line.startswith("epoch 5/5")]
+    assert float(re.search(r"\{'loss': (.*)\}", text)[1]) < 0.05  # type: ignore[index]
+
+
+@needs_mpi
+def test_the_demo_draws_once(tmp_path: Path) -> None:
+    demo = PROGRAM.parents[1] / "demos" / "mnist.py"
+    code, text = run(2, demo, "--distributed", "--epochs", "1", "--pictures", str(tmp_path), "--no-progress")
+    assert code == 0, text
+    assert re.search(r"default, 2 ranks \((\d+) MB of gradients from each\): 1 epochs in", text)[1] == "13"  # type: ignore[index]
+    assert text.count("held-out digits: ") == 1
+
+
 def test_all_scenes_are_played() -> None:
     text = PROGRAM.read_text(encoding="utf-8")
     assert {*re.findall(r"^def (\w+)\(\) -> None:", text, re.MULTILINE)} == {*SCENES, *(f"fault_{x}" for x in FAULTS)}
