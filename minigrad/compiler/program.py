@@ -24,6 +24,7 @@ from minigrad.sample import sampled
 from minigrad.transforms import Answer, Recomputation, argument, recomputable, recomputed, split, variable
 from minigrad.trees import leaves, named
 
+OF_TENSORS = ("tensor", "gradient", "number of")  # inputs that are tensors, or are read from them
 MOST_IDLE = 8  # workspaces that are kept
 
 
@@ -88,7 +89,7 @@ class Program:
 
     def sharing(self, run: Run, leaf: Tensor) -> list[Tensor]:
         """The other tensors whose memory may overlap with that of a leaf."""
-        known = [t for t, source in self.record.inputs.items() if source.kind == "tensor"]
+        known = [t if s.kind == "tensor" else s.of for t, s in self.record.inputs.items() if s.kind in OF_TENSORS]
         known += [t for t in self.record.state[grad_of] if not is_abstract(t)]
         array = array_of(run.real(leaf))
         return [t for t in dict.fromkeys(known) if t is not leaf and np.may_share_memory(array_of(run.real(t)), array)]

@@ -56,6 +56,21 @@ def test_numbers_may_change(name: str) -> None:
     assert compiled.traces == runs.count == 1
 
 
+def test_parameters_of_which_only_gradients_are_read_are_noticed() -> None:
+    """A program that moves a vector whose parts they are would miss what was assigned to them."""
+    p, q = (mg.Tensor(np.zeros(3), requires_grad=True) for _ in range(2))
+    step = mg.compile(mg.optim.SGD([p, q], lr=1.0).step, pure=True)
+    for i in range(4):
+        p.grad, q.grad = np.ones(3), np.ones(3)
+        loss = np.sum(p * q)
+        step()
+        np.testing.assert_array_equal(p.data, [9.0 * i - 1] * 3)
+        with pytest.raises(RuntimeError, match="changed"):
+            loss.backward()
+        if i < 3:
+            p.data = p.data + 10.0
+
+
 FORMS: dict[str, Row] = {  # what a program knows to be different without a run
     "a parameter that is frozen": (
         *(lambda: Scaled(2.0), lambda m: m),
