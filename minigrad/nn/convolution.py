@@ -114,9 +114,8 @@ class Convolution(Windowed):
         rng: Rng = None, dtype: DTypeLike = np.float32,
     ) -> None:  # fmt: skip
         sizes = self.for_axes(kernel_size=kernel_size, stride=stride, dilation=dilation)
-        self.kernel_size, self.stride, self.dilation = sizes
         sides: Any = padding
-        self.padding = sides
+        self.kernel_size, self.stride, self.dilation, self.padding = *sizes, sides
         if not isinstance(padding, str) or not self.forth:
             (self.padding,) = self.for_axes(padding=padding)
         elif padding not in ("same", "valid") or (padding == "same" and max(self.stride) > 1):
