@@ -15,7 +15,8 @@
 
 So a batch has as many samples as ever, whatever the number of ranks, and a loss must be a mean over them. The weights
 are those of one rank, but for rounding, and for what is random; a checkpoint goes on on any number of ranks. Batch
-normalisation sees one share at a time, and cannot take one of a single sample. An error on one rank ends all of them.
+normalisation sees one share at a time, and cannot take one of a single sample. An error on one rank ends all of them;
+so does the end of its program, where others wait for it.
 
 When it pays, on paper. On n ranks, a step on a batch of B samples, with p parameters, takes
 
@@ -42,6 +43,7 @@ cores that others used, too, it was 0.9 and 1.8 at best, and mostly no gain: all
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import itertools
@@ -77,6 +79,8 @@ INSTALL = (
     "--allow-run-as-root"
 )
 POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+TAG = 27_182  # of messages that a rank sends to the next
+_watched: list[Any] = []  # communicators
 _met: WeakSet[Optimizer] = WeakSet()  # those of which all ranks have been found to have the same weights
 
 
@@ -95,8 +99,34 @@ class Ranks:
 
     def __enter__(self) -> Ranks:
         if self.size > 1:
+            self.meet()
+            self.known = {}  # of a training before
             self.check_threads()
         return self
+
+    def meet(self) -> None:
+        """Tell the next rank that this one begins what all do; one that has ended finds that, and ends all."""
+        self.watch()
+        if self.size > 1:
+            after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+            self.communicator.sendrecv(None, after, TAG, None, before, TAG)
+
+    def watch(self) -> None:
+        """See to it that this rank does not end while others wait for it."""
+        if self.size > 1 and self.communicator not in _watched:
+            _watched.append(self.communicator)
+            atexit.register(self.leave)
+
+    def leave(self) -> None:
+        """Wait for the other ranks at the end of the program, for a minute, and end all where one waits for this."""
+        if _mpi().Is_finalized() or not self.communicator:
+            return
+        all_left, start = self.communicator.Ibarrier(), time.monotonic()
+        while not all_left.Test() and time.monotonic() - start < 60:
+            if self.communicator.Iprobe((self.rank - 1) % self.size, TAG):
+                hint = "let all ranks call fit, or average, as often"
+                self.end(RuntimeError(f"the program has ended on this rank, and others wait for it to train: {hint}"))
+            time.sleep(0.05)
 
     def __exit__(self, kind: Any, error: Any, where: Any) -> None:
         if error is not None and self.size > 1:  # the others wait for this one, and would for ever
@@ -125,11 +155,13 @@ class Ranks:
                 f"{len(here)} ranks with {wanted} threads for matrix products share {len(cores)} cores, and wait for "
                 "each other: set OMP_NUM_THREADS=1 before Python starts.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=7,  # where fit was called
             )
 
     def shard(self, n: int) -> slice:
         """The share that this rank has in n samples."""
+        if not isinstance(n, (int, np.integer)) or n < 0:
+            raise ValueError(f"shard got n={n!r:.80}; wanted the number of samples in the batch, as of len(x).")
         start, stop = (-(-rank * n // self.size) for rank in (self.rank, self.rank + 1))
         return slice(start, stop)
 
@@ -167,6 +199,8 @@ class Ranks:
             vector[-1] = samples
             self.communicator.Allreduce(_mpi().IN_PLACE, vector)
             self.sent += vector.nbytes
+            if not vector[-1]:
+                raise ValueError("average got samples=0 from all ranks, of which there is no mean: skip this batch")
             vector[:-1] /= vector[-1].real
             for parameter, part in zip(alike, parts, strict=True):
                 parameter.grad = part.astype(parameter.dtype, copy=False)
@@ -285,7 +319,9 @@ def ranks(distributed: Any = True) -> Ranks:
     if isinstance(distributed, Ranks):
         return distributed
     if isinstance(distributed, (bool, np.bool_)):
-        return Ranks(_mpi().COMM_WORLD) if distributed else Ranks()
+        found = Ranks(_mpi().COMM_WORLD) if distributed else Ranks()
+        found.watch()
+        return found
     if not getattr(distributed, "is_intra", False):
         raise TypeError(f"got distributed={distributed!r}; wanted True, False, or an intracommunicator of mpi4py's.")
     _mpi()
@@ -327,6 +363,9 @@ def average(optimizer: Optimizer, samples: float = 1) -> None:
     RuntimeError. Not within a compiled function: compile what is before, and what is after.
     """
     world = ranks()
+    world.meet()
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"average got a {type(optimizer).__name__}; wanted the optimizer that is to do the step.")
     at_least_zero(samples=samples)
     if any(isinstance(parameter.grad, Tensor) for parameter in optimizer.parameters):
         raise TypeError("average is called between two compiled functions, not in one: it waits for the other ranks")

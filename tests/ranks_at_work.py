@@ -354,12 +354,14 @@ def message_of(kind: type[Exception], call: Any, *args: Any) -> str:
 
 
 def refuses_to_average() -> None:
-    """Weights that differ, and a call from inside of a program."""
+    """Weights that differ, gradients of no samples, a model, and a call from inside of a program."""
     said = message_of(RuntimeError, average, optim.SGD(network(RANK).parameters()))
     assert said.startswith("rank 1 differs from rank 0 in parameter 0, "), said
     assert said.endswith("begin with the same weights on all ranks, as from one seed."), said
     model = network()
     optimizer = optim.SGD(model.parameters())
+    assert message_of(ValueError, average, optimizer, 0).startswith("average got samples=0 from all ranks")
+    assert message_of(TypeError, average, model).startswith("average got a Sequential; wanted the optimizer")
 
     @mg.compile
     def step(x: Any) -> None:
@@ -454,6 +456,29 @@ def fault_sum() -> None:
 
 def fault_model() -> None:
     train_until(None, step=-1, model=network() if RANK else network(middle=[nn.Linear(6, 6)]))
+
+
+def fault_sum_of_a_stream() -> None:
+    loss = lambda prediction, y: nn.mse_loss(prediction, y, reduction="sum")
+    fit(network(), loss=loss, data=lambda: (batch for batch in [(X, Y), (X[:1], Y[:1])]))
+
+
+def fault_optimizer() -> None:
+    fit(model := network(), [optim.SGD, optim.Adam][RANK](model.parameters(), lr=0.1))
+
+
+def fault_ended_before() -> None:
+    if RANK == 1:
+        sys.exit(0)
+    fit(network())
+
+
+def fault_ended_between() -> None:
+    optimizer = optim.SGD(network().parameters(), lr=0.1)
+    for step in range(3):
+        if RANK == 0 and step == 2:
+            sys.exit(0)
+        average(optimizer)
 
 
 def fault_outside() -> None:

@@ -47,14 +47,18 @@ FAULTS = {
     "data": ("RuntimeError: rank 1 differs from rank 0 in array 0 of the data: give all ranks the same data",),
     "stream": ("RuntimeError: rank 1 differs from rank 0 in array 0 of batch 3, array 1 of batch 3: give all ranks",),
     "sum": ("ValueError: the loss is ", "so it is a sum, and ranks take means over the shares"),
-    "model": ("ValueError: this state does not fit", "misshapen: ", "unexpected: "),
+    "sum_of_a_stream": ("ValueError: the loss is ", "so it is a sum, and ranks take means over the shares"),
+    "model": ("RuntimeError: rank 1 differs from rank 0 in names, shapes and dtypes of parameters",),
+    "optimizer": ("RuntimeError: rank 1 differs from rank 0 in class of the optimizer",),
+    "ended_before": ("rank 1 of 2 ends all of them", "RuntimeError: the program has ended on this rank"),
+    "ended_between": ("rank 0 of 2 ends all of them", "RuntimeError: the program has ended on this rank"),
     "outside": ("rank 1 of 2 ends all of them", "FileNotFoundError: this machine has no such file"),
 }
 
 
-def run(number: int, program: Path, *arguments: str) -> tuple[int, str]:
+def run(number: int, program: Path, *arguments: str, threads: int = 1) -> tuple[int, str]:
     """How so many ranks of a program end, and what they have printed."""
-    its = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
+    its = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(PROGRAM.parents[1])}
     open_mpi = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     open_mpi |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     command = [str(MPIRUN), "-n", str(number), sys.executable, str(program), *arguments]
@@ -92,8 +96,9 @@ def test_the_program_of_the_howto_runs(tmp_path: Path) -> None:
     section = (PROGRAM.parents[1] / "demos" / "howto.md").read_text(encoding="utf-8").partition("## Train on many")[2]
     blocks = re.findall(r"^```python\n(.*?)^```$", section.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
     (tmp_path / "train.py").write_text("\n".join(blocks), encoding="utf-8")
-    code, text = run(2, tmp_path / "train.py")
+    code, text = run(2, tmp_path / "train.py", threads=64)
     assert code == 0, text
+    assert re.search(r"train\.py:\d+: RuntimeWarning: 2 ranks with 128 threads", text)  # where fit is called
     assert "2 ranks share each batch" in text
     assert [line for line in text.splitlines() if line.startswith("epoch 5/5")]
     assert float(re.search(r"\{'loss': (.*)\}", text)[1]) < 0.05  # type: ignore[index]
@@ -174,6 +179,12 @@ def test_generators_part_ways_reproducibly(kind: str) -> None:
     getattr(later, "random_raw", getattr(later, "random", None))()
     rank_of(1, 3).part([later])
     assert generator_text(later) != states[1]  # it depends on the state
+
+
+@pytest.mark.parametrize("n", [-1, 2.5, np.ones(3)])
+def test_a_share_is_of_a_number_of_samples(n: Any) -> None:
+    with pytest.raises(ValueError, match=r"shard got n=.*; wanted the number of samples in the batch"):
+        rank_of(0, 2).shard(n)
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,8 @@ def fit(
         ExitStack() as stack,
     ):  # fmt: skip
         arrays = flatten(given.whole)[0]
-        _check_mean(model, loss, flatten(given.whole)[1], arrays, ranks)
         begin(training, ranks, arrays, samples=given.samples, epochs=epochs, batch_size=batch_size, measured=[*history])
-        stops = interrupts if ranks.size == 1 else []
+        stops, checked = interrupts if ranks.size == 1 else [], ranks.size == 1
         report = reporter(progress and ranks.rank == 0, training.epoch, epochs, given.samples)
         try:
             for note in training.notes:
@@ -130,6 +129,8 @@ def fit(
                 parts = stack.enter_context(closing(ahead(parts) if prefetch else parts))
                 part_ways(training, ranks)
                 shares = parts if arrays else ranks.shares(parts)
+                shares = shares if checked else _with_mean_checked(model, loss, shares, ranks)
+                checked = True
                 steps = ranks.whole(_steps(training, step, shares), len(names) > 1, interrupts, stops)
                 measured = _epoch(steps, metrics, report, stops)
                 if not optimizer.is_finite():
@@ -188,16 +189,19 @@ def _step(model: Function, loss: Function, optimizer: Optimizer, clip: Any, comp
     return ranks.step(walk, move, optimizer)
 
 
-def _check_mean(model: Function, loss: Function, build: Function, columns: list[Array], ranks: Ranks) -> None:
-    """Raise for a loss that is a sum over the samples, of which ranks would take the mean over their shares."""
-    if columns and ranks.size > 1 and ranks.rank == 0:
-        once, twice = (build([np.concatenate([column[:2]] * n) for column in columns]) for n in (1, 2))
-        value, other = (evaluate(model, loss, data)["loss"] for data in (once, twice))
-        if value and np.isclose(other, 2 * value, rtol=1e-3, atol=0):
-            raise ValueError(
-                f"the loss is {value:g} for two samples and {other:g} where each is there twice, so it is a sum, and "
-                'ranks take means over the shares of a batch: divide by the samples (reduction="mean").'
-            )
+def _with_mean_checked(model: Function, loss: Function, shares: Iterator[Any], ranks: Ranks) -> Iterator[Any]:
+    """The same shares; raises for a loss that is a sum over the samples, of which ranks would take the mean."""
+    for number, (tree, columns) in enumerate(shares):
+        if not number and not ranks.rank:  # which has a sample of each batch
+            build = flatten(tree)[1]
+            once, twice = (build([np.concatenate([column[:2]] * n) for column in columns]) for n in (1, 2))
+            value, other = (evaluate(model, loss, data)["loss"] for data in (once, twice))
+            if value and np.isclose(other, 2 * value, rtol=1e-3, atol=0):
+                raise ValueError(
+                    f"the loss is {value:g} for some samples and {other:g} where each is there twice, so it is a sum, "
+                    'and ranks take means over the shares of a batch: divide by the samples (reduction="mean").'
+                )
+        yield tree, columns
 
 
 def _numbers(tree: Any) -> Any:

@@ -29,8 +29,10 @@ def begin(training: Training, ranks: Ranks, columns: list[Array], **options: Any
             training.notes.append("this is the only rank: `mpirun -n 4 python train.py` starts 4 (PyPI's mpich has it)")
         return
     data = {f"array {i} of the data": some_rows(column) for i, column in enumerate(columns)}
-    given = {name: np.asarray(repr(option)) for name, option in options.items()}
-    ranks.compared({**data, **given}, "give all ranks the same data and options, from the same seeds")
+    parameters = [(name, p.shape, str(p.dtype)) for name, p in named_parameters(training.trained())]
+    made = {"names, shapes and dtypes of parameters": parameters, "class of the optimizer": type(training.optimizer)}
+    given = {name: np.asarray(repr(option)) for name, option in (options | made).items()}
+    ranks.compared({**data, **given}, "give all ranks the same data, model and options, from the same seeds")
     take_over(training, ranks)
     kept = ", ".join(_no_parameters(training))
     averaged = f"; {shorten(kept, 90)} are averaged at the end of each epoch" if kept else ""
