@@ -1,5 +1,6 @@
 """The arguments of a training: what is wrong with them is said before the first step."""
 
+import os
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -102,6 +103,10 @@ def arrays_in(name: str, data: Any) -> Any:
     """Data as an array, or as a tuple or dict of arrays, where there are several."""
     if isinstance(data, (tuple, dict)) and data:
         return refilled(data, {key: arrays_in(f"{name}[{key!r}]", part) for key, part in items(data)})
+    if isinstance(data, (str, os.PathLike)):
+        raise TypeError(
+            f'{name} got the path {str(data)!r}; wanted an array: open it, as np.load(path, mmap_mode="r").'
+        )
     array = rows_of(name, data)
     if array.dtype.kind == "O":
         raise TypeError(

@@ -235,11 +235,14 @@ def _steps(training: Training, step: Function, parts: Iterable[Any]) -> Iterator
             what = f"the loss became {error.args[0]} in epoch {training.epoch + 1}, step {number}"
             raise _not_finite(training, what, arrays) from None
         except Exception as error:
-            note = f"in epoch {training.epoch + 1}, step {number}, for arrays of {shapes_of(arrays)}"
-            getattr(error, "add_note", lambda note: None)(note)  # Python 3.10 has none
+            _note(error, f"in epoch {training.epoch + 1}, step {number}, for arrays of {shapes_of(arrays)}")
             raise
         training.steps += 1
         yield prediction, y, float(value), len(arrays[0])
+
+
+def _note(error: Exception, note: str) -> None:
+    getattr(error, "add_note", lambda note: None)(note)  # Python 3.10 has none
 
 
 def _epoch(
@@ -311,8 +314,17 @@ def predict(model: Function, x: Any, batch_size: int | None = 256) -> Any:
     whole = flatten(given.whole)[0]
     no_rows = given.whole is not None and all(column.shape[:1] == (0,) for column in whole)
     with in_mode(model, training=False), no_grad():
-        parts = [(given.whole, whole)] if no_rows else given.batches(None)
-        return joined((model(part), len(arrays[0])) for part, arrays in parts)
+        return joined(_answers(model, [(given.whole, whole)] if no_rows else given.batches(None)))
+
+
+def _answers(model: Function, parts: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+    for part, arrays in parts:
+        try:
+            answer = model(part)
+        except Exception as error:
+            _note(error, f"in evaluation mode, for arrays of {shapes_of(arrays)}")
+            raise
+        yield answer, len(arrays[0])
 
 
 @keywords_here

@@ -26,9 +26,8 @@ class Source(NamedTuple):
     """Data to go through again and again.
 
     `batches(rng)` gives, for each batch, what it holds (x alone, or x and y) and the arrays in that; of data in memory,
-    a share of each, if there is one. `whole` holds all
-    of it where it is in memory, `samples` tells how many there are, or 0 where that is not known, and `stream` is the
-    user's, if it is one.
+    a share of each, if there is one. `whole` holds all of it where it is in memory, `samples` tells how many there are,
+    or 0 where that is not known, and `stream` is the user's, if it is one.
     """
 
     batches: Callable[..., Parts]
@@ -50,7 +49,7 @@ def source(name: str, data: Any, batch_size: int | None, pairs: bool = True) -> 
     tree = samples_in(name, data) if pairs else arrays_in(name, data)
     columns, build = flatten(tree)
     parts = partial(batches, *columns, batch_size=batch_size)
-    whole = tree if all(mapping_of(column) is None for column in columns) else None
+    whole = tree if all(mapping_of(column) is None or not column.size for column in columns) else None
     its = lambda rng, share=None: ((build(part), part) for part in parts(rng=rng, share=share))
     return Source(its, whole, len(columns[0]) if pairs else 0)
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -256,6 +257,10 @@ def test_what_the_model_says_of_a_batch_has_a_note_of_which_one():
     with pytest.raises(ValueError) as error:  # noqa: PT011 - it is matmul's
         fit(network(), data=lambda: [(X, Y), (X[:, :1], Y)])
     assert error.value.__notes__ == ["in epoch 1, step 2, for arrays of shape (11, 1) and (11, 1)"]
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - of pairs where x alone is wanted
+        mg.predict(network(), lambda: iter(PAIRS))
+    (note,) = error.value.__notes__
+    assert re.fullmatch(r"in evaluation mode, for arrays of shape \(\d+, 2\) and \(\d+, 1\)", note)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +278,22 @@ def test_files_that_do_not_fit(arrays, message, tmp_path):
     np.savez(paths[-1], **arrays)
     with pytest.raises(ValueError, match=rf"data: .*bad\.npz {message}"):
         mg.evaluate(network(), nn.mse_loss, paths)
+
+
+@pytest.mark.parametrize("data", [("x.npy", "y.npy"), [Path("x.npy"), Y], ({"a": X, "b": "x.npy"}, Y)])
+def test_a_path_in_the_place_of_an_array_is_to_be_opened(data):
+    for call in (lambda: fit(network(), data=data), lambda: mg.evaluate(network(), nn.mse_loss, data)):
+        with pytest.raises(
+            TypeError, match=r"got the path .*x\.npy.*; wanted an array: open it, as np\.load\(path, mmap_"
+        ):
+            call()
+
+
+def test_a_memmap_without_rows_is_predicted_as_an_array_is(tmp_path):
+    x = mapped(tmp_path)[0][:0]
+    assert mg.predict(network(), x).shape == (0, 1)
+    with pytest.raises(ValueError, match="got 0 samples and 11 targets"):
+        fit(network(), data=(x, Y))
 
 
 def test_files_that_cannot_be_read(tmp_path):
