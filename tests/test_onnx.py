@@ -246,6 +246,11 @@ FUNCTIONS: dict[str, tuple[Any, list[str]]] = {  # what x is, and what is comput
         np.searchsorted(np.array([1, 2, 3]), x),
         np.searchsorted(np.array([1, 2, 3]), x, side="right"), np.any(x, 1),
         np.mean(x.astype(np.uint8), 1), np.sum(x.astype(np.int16), 1, dtype=np.int16)"""),
+    "of small whole numbers": (WHOLE.astype(np.uint16), """
+        x @ x.swapaxes(1, 2), np.inner(x, x[0, :1]), np.einsum("nij->nj", x), np.convolve(x[0, 0], x[0, 1]),
+        np.where(x > 2, x, 0), np.sort(x, 1), np.argsort(x, 1, stable=True), np.cumsum(x, 1), np.trace(x, 0, 1, 2),
+        np.round(x), (x > 2) @ (x > 3).swapaxes(1, 2), np.sort(x > 2, 1), mg.data.one_hot(x, 5),
+        mg.data.one_hot(x.astype(np.int8), 7, dtype=bool)"""),
     "gradients": (X, """
         mg.grad(lambda a: np.sum(np.tanh(a)**2))(x), mg.grad(lambda a: np.sum(np.max(a, 1) * np.sin(a[:, 0])))(x),
         mg.grad(lambda a: np.sum(nn.softmax(a)[:, 1] ** 2))(x), mg.checkpoint(lambda a: np.tanh(a) * 2)(x)"""),
@@ -473,6 +478,9 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "np.zeros(len(x) ** 2) + x.ravel()[0]": (X, ValueError, r"np\.add, something does not follow the batch: 4, 9, 961"),
     "np.stack([row for row in x])": (X, ValueError, "np.stack, of which concatenate is a part, something"),
     "[row for row in x]": (X, ValueError, "returns .* with True for Tensors: return the same for batches of any size"),
+    "np.eye(len(x)) @ x[:, 0]": (X, ValueError, r"np\.matmul, .* numbers in arrays of shapes \(2, 2\), \(3, 3\)"),
+    "np.round(x, -1)": (WHOLE, NotImplementedError, "an operator of ONNX does not take .*Round.*int64"),
+    "mg.nn.RNN(5, 2)(x)": (X, ValueError, r"calls none, np\.tanh, .* loop along .* .see batch_axes"),
     "np.linalg.inv(x[:, :, :4])": (X, NotImplementedError, r"in the call of np\.linalg\.inv, there is no operator"),
     "np.median(x)": (X, NotImplementedError, r"np\.median, of which _positions_when_sorted is a part"),
     "np.partition(x, 2)": (X, NotImplementedError, r"np\.partition"),
@@ -544,12 +552,19 @@ def test_writes_are_refused(tmp_path: Path) -> None:
     ("args", "axes"),
     [
         ((), 0), (np.float32(1), 0), (floats(0, 2), 0), ((floats(2, 3), floats(3, 3)), 0), (floats(2, 3), 2),
-        (floats(2, 3), [0, 0]),
+        (floats(2, 3), [0, 0]), (floats(2, 3), "0"),
     ],
 )  # fmt: skip
 def test_inputs_that_are_no_batch(args: Any, axes: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"example inputs of shapes .* of one number of samples, at least one"):
         mg.export_onnx(lambda *xs: xs, args, tmp_path / "f.onnx", batch_axes=axes)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors have no notes before Python 3.11")
+def test_what_a_function_says_of_other_batches_has_a_note_of_their_size(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="broadcast") as error:
+        mg.export_onnx(lambda x: x + floats(2, 3), floats(2, 3), tmp_path / "f.onnx")
+    assert getattr(error.value, "__notes__", None) == ["while export_onnx traced it for a batch of 3 samples"]
 
 
 def test_a_primitive_of_ones_own_is_refused_by_its_name(scratch_primitive: Any, tmp_path: Path) -> None:

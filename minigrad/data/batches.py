@@ -29,12 +29,12 @@ def one_hot(labels: ArrayLike | Tensor, classes: int | None = None, dtype: DType
     """
     if classes is None or not isinstance(labels, Tensor):
         labels = np.asarray(labels)
-    rows: NDArray[Any] = _one_hot(labels, classes=classes, dtype=dtype)
+    rows: NDArray[Any] = rows_of_labels(labels, classes=classes, dtype=dtype)
     return rows
 
 
 @constant  # which makes it a call of compiled programs: labels may be among their arguments
-def _one_hot(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> NDArray[Any]:
+def rows_of_labels(labels: NDArray[Any], *, classes: int | None, dtype: DTypeLike) -> NDArray[Any]:
     if labels.size == 0 and classes is None:
         raise ValueError("one_hot got no labels; wanted at least one to count the classes. Pass classes=.")
     if labels.size and labels.dtype.kind not in "ui":

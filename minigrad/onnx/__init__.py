@@ -47,11 +47,12 @@ def export_onnx(
     sizes: loops are unrolled, and an `if` on a shape goes one way for good. A call that does not follow the batch (n
     samples may give 2 * n + 1 of something, but not n * n or 1 / n) raises ValueError; one that ONNX has no operators
     for, a mask as an index, what is drawn at random, and complex numbers raise NotImplementedError; looking at numbers,
-    and writing to Tensors, TypeError. What is checked in numbers, such as labels, is not checked in the file.
+    and writing to Tensors, TypeError. What is checked in numbers, such as labels, is not checked in the file, and where
+    there is nan, onnxruntime's maxima, and softmax, are those of the other numbers.
 
     Inputs are named as the arguments are, outputs by their keys, or "output", and parameters as in `state_dict()`. The
-    file is of opset 18, for onnxruntime from 1.14 on (which lacks some functions of float64). It has passed
-    `onnx.checker`, and is written whole.
+    file is of opset 18, for onnxruntime from 1.14 on (which lacks some functions of float64 and of small integers). It
+    has passed `onnx.checker`, and is written whole.
 
     >>> import tempfile
     >>> from minigrad import nn
@@ -71,11 +72,19 @@ def export_onnx(
         for i, x, axis in zip(positions, examples, axes, strict=True):
             flat[i] = Tensor(x if axis is None else np.take(x, np.arange(n) % x.shape[axis], axis))
         with in_mode(model, training=False), no_grad(), at_once:
-            traces.append(trace(model, rebuild(flat), Calls()))
+            try:
+                traces.append(trace(model, rebuild(flat), Calls()))
+            except Exception as error:
+                note = f"while export_onnx traced it for a batch of {n} samples"
+                getattr(error, "add_note", lambda note: None)(note)  # Python 3.10 has none
+                raise
     graph = graph_of(getattr(model, "__name__", type(model).__name__), sizes, traces, axes)
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     made = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=FORMAT, producer_name="minigrad")
-    onnx.checker.check_model(made, full_check=True)
+    try:
+        onnx.checker.check_model(made, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise NotImplementedError(f"an operator of ONNX does not take what the function has: {error}") from None
     with written_whole(os.fspath(path)) as file:
         file.write(made.SerializeToString())
 
@@ -87,7 +96,7 @@ def batch_of(examples: Sequence[Any], batch_axes: Any) -> list[int | None]:
     try:
         axes = [axis if axis is None else range(len(shape))[axis] for axis, shape in zip(axes, shapes, strict=True)]
         lengths = {shape[axis] for axis, shape in zip(axes, shapes, strict=True) if axis is not None}
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, TypeError):
         lengths = {0}
     if not examples or 0 in lengths or len(lengths) > 1:
         raise ValueError(

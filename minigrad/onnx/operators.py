@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from minigrad.data.batches import rows_of_labels
 from minigrad.engine import Function
 from minigrad.nn.losses import excess, in_range, in_unit_interval
 from minigrad.tables.rearrangements import normalized_indices
@@ -65,6 +66,17 @@ def is_uniform(arrays: Sequence[Any]) -> bool:
 def computed_in(dtype: Any) -> Any:
     """The dtype in which numbers are computed, since operators do not know all integers."""
     return np.dtype(np.int64) if dtype.kind in "bu" or dtype in (np.int8, np.int16) else dtype
+
+
+def as_computed(rule: Function) -> Function:
+    """The same rule, for numbers of all dtypes: `o.dtype` is the one in which they are computed."""
+
+    def spelled(o: Any, *args: Any, **kwargs: Any) -> Any:
+        o.dtype = computed_in(o.answer.dtype)
+        found = rule(o, *args, **kwargs)
+        return found if o.dtype == o.answer.dtype else o.cast(found, o.answer.dtype)
+
+    return spelled
 
 
 # --------------------------------------------------------------------------------------- functions of elements, spelled
@@ -250,7 +262,7 @@ def in_line(o: Any, x: Any, axis: Any) -> tuple[Any, Any, int]:
 
 def ordered(o: Any, x: Any, axis: Any = -1, **options: Any) -> Any:
     """Sorted numbers, and where they come from."""
-    x, n, axis = in_line(o, x, axis)
+    x, n, axis = in_line(o, in_dtype(o, x, computed_in(x.dtype)), axis)
     return o.TopK(x, [n], axis=axis, largest=0, outputs=2)
 
 
@@ -304,6 +316,17 @@ def on_diagonal(n: int, k: int) -> Any:
 def summed_diagonal(o: Any, x: Any, *where: Any, **options: Any) -> Any:
     diagonal = elements_moved(o, np.diagonal, x, *where[:3], **options)
     return o.ReduceSum(o.Cast(diagonal, to=o.kind(o.dtype)), [-1], keepdims=0)
+
+
+def rounded(o: Any, x: Any, decimals: int = 0) -> Any:
+    if x.dtype.kind in "iu" and decimals >= 0:
+        return x
+    return o.Div(o.Round(o.Mul(x, 10.0**decimals)), 10.0**decimals)
+
+
+def one_hot(o: Any, labels: Any, *, classes: int, dtype: Any) -> Any:
+    numbers = o.fixed([np.arange(classes)] * len(o.sizes))
+    return o.cast(str(o.Equal(o.Unsqueeze(o.cast(labels, np.int64), [-1]), numbers)), dtype)
 
 
 def within(o: Any, indices: Any, n: Any, mode: str) -> Any:
@@ -430,38 +453,40 @@ RULES: dict[Any, Any] = {
     concatenate:       lambda o, *arrays, axis: o.Concat(*(o.cast(x, o.dtype) for x in arrays), axis=axis),
     # chosen, put and ordered
     getitem:           indexed,
-    np.where:          lambda o, c, x, y: o.Where(o.cast(c, bool), o.cast(x, o.dtype), o.cast(y, o.dtype)),
+    np.where:          as_computed(lambda o, c, x, y: o.Where(o.cast(c, bool), o.cast(x, o.dtype), o.cast(y, o.dtype))),
     put:               put_in,
     put_add:           lambda o, x, index, value: put_in(o, x, index, value, "add"),
     unwindowed:        lambda o, x, shape, **k: put_at(o, None, all_windows(o, o.places(shape), **k), x, "add"),
     np.diag:           lambda o, x, k=0: put_at(o, None, o.made(on_diagonal, x.shape[0], k), x),
-    np.sort:           lambda o, *a, **k: ordered(o, *a, **k)[0],
+    np.sort:           as_computed(lambda o, *a, **k: ordered(o, *a, **k)[0]),
     np.argsort:        lambda o, *a, **k: ordered(o, *a, **k)[1],
     np.argmax:         lambda o, *a, **k: place_of(o, "ArgMax", *a, **k),
     np.argmin:         lambda o, *a, **k: place_of(o, "ArgMin", *a, **k),
     np.searchsorted:   counted_before,
     normalized_indices: within,
+    rows_of_labels:    one_hot,
     # products and sums
-    np.matmul:         lambda o, x, y: o.MatMul(o.cast(x, o.dtype), o.cast(y, o.dtype)),
-    np.inner:          lambda o, x, y: o.MatMul(o.cast(x, o.dtype), o.Transpose(o.cast(y, o.dtype))),
-    np.einsum:         lambda o, terms, *arrays, **k: o.Einsum(*(o.cast(x, o.dtype) for x in arrays), equation=terms),
-    np.convolve:       convolved,
+    np.matmul:         as_computed(lambda o, x, y: o.MatMul(o.cast(x, o.dtype), o.cast(y, o.dtype))),
+    np.inner:          as_computed(lambda o, x, y: o.MatMul(o.cast(x, o.dtype), o.Transpose(o.cast(y, o.dtype)))),
+    np.einsum:         as_computed(lambda o, how, *xs, **k: o.Einsum(*(o.cast(x, o.dtype) for x in xs), equation=how)),
+    np.convolve:       as_computed(convolved),
     np.linalg.det:     lambda o, x: o.Det(x),
     np.sum:            lambda o, *a, **k: reduced(o, np.sum, "ReduceSum", "Add", 0, *a, **k),
     np.prod:           lambda o, *a, **k: reduced(o, np.prod, "ReduceProd", "Mul", 1, *a, **k),
     np.max:            lambda o, *a, **k: reduced(o, np.max, "ReduceMax", "Max", None, *a, **k),
     np.min:            lambda o, *a, **k: reduced(o, np.min, "ReduceMin", "Min", None, *a, **k),
-    np.trace:          lambda o, x, *a, dtype=None, **k: summed_diagonal(o, x, *a, **k),
+    np.trace:          as_computed(lambda o, x, *a, dtype=None, **k: summed_diagonal(o, x, *a, **k)),
     np.any:            lambda o, *a, **k: reduced(o, np.any, "ReduceMax", "Max", 0, *a, **k),
     np.all:            lambda o, *a, **k: reduced(o, np.all, "ReduceMin", "Min", 1, *a, **k),
     np.count_nonzero:  lambda o, x, *a, **k: reduced(o, np.sum, "ReduceSum", "Add", 0, in_dtype(o, x, bool), *a, **k),
-    np.cumsum:         added_up,
-    np.round:          lambda o, x, decimals=0: o.Div(o.Round(o.Mul(x, 10.0**decimals)), 10.0**decimals),
+    np.cumsum:         as_computed(added_up),
+    np.round:          rounded,
     np.sinc:           sinc,
     np.isposinf:       lambda o, x: o.IsInf(x, detect_negative=0),
     np.isneginf:       lambda o, x: o.IsInf(x, detect_positive=0),
 }
 
-for function in (excess, in_range, in_unit_interval, normalized_indices, put, put_add, unwindowed, windows):
+checks = excess, in_range, in_unit_interval, normalized_indices, rows_of_labels
+for function in (*checks, put, put_add, unwindowed, windows):
     RULES[inspect.unwrap(function)] = RULES.pop(function)  # as a trace has it
 # fmt: on

@@ -161,6 +161,9 @@ class Writer:
         if is_uniform(arrays):
             return str(self.Expand(self.initializer(first.flat[0]), shape))
         axes = [axis for axis, n in enumerate(shape) if isinstance(n, Size)]
+        unfollowed = Unfollowed(f"numbers in arrays of shapes {', '.join(str(array.shape) for array in arrays)}")
+        if len(axes) > 1:
+            raise unfollowed
         dtype = first.dtype if first.dtype.kind == "f" else np.dtype(np.int64)
         rows = [(np.moveaxis(x, axes[0], 0) if axes else x[None]).astype(dtype) for x in arrays]
         last = rows[-1]
@@ -169,8 +172,8 @@ class Writer:
         step, start = (last[1:2] - last[:1] if len(last) > 1 else 0 * each), rows[0][:1] - each * self.sizes[0]
         index: Any = lambda row: np.arange(len(row)).reshape(-1, *[1] * (row.ndim - 1))
         grown = [start + each * n + step * index(row) for n, row in zip(self.sizes, rows, strict=True)]
-        if len(axes) > 1 or not all(map(np.array_equal, grown, rows)):
-            raise Unfollowed(f"numbers in arrays of shapes {', '.join(str(array.shape) for array in arrays)}")
+        if not all(map(np.array_equal, grown, rows)):
+            raise unfollowed
         found = self.Add(self.initializer(start), self.Mul(self.initializer(each), self.number(Size(1, 0), dtype)))
         if axes:
             place = self.Range(*(self.number(n, np.int64) for n in (0, shape[axes[0]], 1)))
@@ -199,8 +202,9 @@ class Writer:
             return []
         functions, parts = [value.function for value in values], [value.operands() for value in values]
         if any(f != functions[0] for f in functions) or len({len(part) for part in parts}) > 1:
-            calls = ", ".join(name_of(f) if f else "no call" for f in functions)
-            raise self.error(Unfollowed, values, self.unlike(f"the calls {calls}"))
+            calls = ", ".join(name_of(f) if f else "none" for f in functions)
+            hint = "Is there a loop along an axis of samples (see batch_axes), or an `if` that looks at their number?"
+            raise self.error(Unfollowed, values, f"{self.unlike(f'the calls {calls}')} {hint}")
         return list(zip(*parts, strict=True))
 
     def unlike(self, what: Any) -> str:
