@@ -55,6 +55,7 @@ import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -99,17 +100,27 @@ class Ranks:
 
     def __enter__(self) -> Ranks:
         if self.size > 1:
-            self.meet()
             self.known = {}  # of a training before
-            self.check_threads()
+            with self.meeting():
+                self.check_threads()
         return self
 
-    def meet(self) -> None:
-        """Tell the next rank that this one begins what all do; one that has ended finds that, and ends all."""
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """A block in which all ranks wait for each other; one whose program has ended finds that, and ends all.
+
+        For that, each sends a message of no bytes to the next rank before, and takes one from the rank before it after.
+        """
         self.watch()
-        if self.size > 1:
-            after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
-            self.communicator.sendrecv(None, after, TAG, None, before, TAG)
+        if self.size == 1:
+            yield
+            return
+        sent = self.communicator.Isend(b"", (self.rank + 1) % self.size, TAG)
+        try:
+            yield
+        finally:
+            self.communicator.Recv(bytearray(), (self.rank - 1) % self.size, TAG)
+            sent.Wait()
 
     def watch(self) -> None:
         """See to it that this rank does not end while others wait for it."""
@@ -362,18 +373,20 @@ def average(optimizer: Optimizer, samples: float = 1) -> None:
     this, too, with 0. All ranks must begin with the same weights, as from the same seed, which the first call checks:
     RuntimeError. Not within a compiled function: compile what is before, and what is after.
     """
-    world = ranks()
-    world.meet()
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"average got a {type(optimizer).__name__}; wanted the optimizer that is to do the step.")
     at_least_zero(samples=samples)
     if any(isinstance(parameter.grad, Tensor) for parameter in optimizer.parameters):
         raise TypeError("average is called between two compiled functions, not in one: it waits for the other ranks")
-    if optimizer not in _met:
-        weights = {f"parameter {name}": p.data for name, p in zip(optimizer.names, optimizer.parameters, strict=True)}
-        world.compared(weights, "begin with the same weights on all ranks, as from one seed")
-        _met.add(optimizer)
-    world.average(optimizer.parameters, samples)
+    world = ranks()
+    with world.meeting():
+        if optimizer not in _met:
+            weights = {
+                f"parameter {name}": p.data for name, p in zip(optimizer.names, optimizer.parameters, strict=True)
+            }
+            world.compared(weights, "begin with the same weights on all ranks, as from one seed")
+            _met.add(optimizer)
+        world.average(optimizer.parameters, samples)
 
 
 if not TYPE_CHECKING:  # to a type checker, it would say that every name exists

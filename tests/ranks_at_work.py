@@ -446,6 +446,10 @@ def fault_data() -> None:
     train_until(None, step=-1, data=(X + RANK, Y))
 
 
+def fault_validation() -> None:
+    train_until(None, step=-1, validation=(HELD_OUT[0] + RANK, HELD_OUT[1]))
+
+
 def fault_stream() -> None:
     train_until(None, step=-1, data=lambda: ((X[:4], Y[:4]) for _ in range(3 - RANK)))
 

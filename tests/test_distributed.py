@@ -45,6 +45,7 @@ FAULTS = {
     "metric": ("rank 0 of 2 ends all of them", "ZeroDivisionError: a metric of rank 0"),
     "differ": ("RuntimeError: rank 1 differs from rank 0 in tensors/2.bias", "after epoch 1"),
     "data": ("RuntimeError: rank 1 differs from rank 0 in array 0 of the data: give all ranks the same data",),
+    "validation": ("RuntimeError: rank 1 differs from rank 0 in array 0 of the validation data: give all ranks the",),
     "stream": ("RuntimeError: rank 1 differs from rank 0 in array 0 of batch 3, array 1 of batch 3: give all ranks",),
     "sum": ("ValueError: the loss is ", "so it is a sum, and ranks take means over the shares"),
     "sum_of_a_stream": ("ValueError: the loss is ", "so it is a sum, and ranks take means over the shares"),

@@ -118,7 +118,11 @@ def fit(
         ExitStack() as stack,
     ):  # fmt: skip
         arrays = flatten(given.whole)[0]
-        begin(training, ranks, arrays, samples=given.samples, epochs=epochs, batch_size=batch_size, measured=[*history])
+        held = ([], None) if held_out is None else (flatten(held_out.whole)[0], held_out.samples)
+        begin(
+            training, ranks, {"data": arrays, "validation data": held[0]}, samples=given.samples,
+            samples_of_validation=held[1], epochs=epochs, batch_size=batch_size, measured=[*history],
+        )  # fmt: skip
         stops, checked = interrupts if ranks.size == 1 else [], ranks.size == 1
         report = reporter(progress and ranks.rank == 0, training.epoch, epochs, given.samples)
         try:

@@ -22,13 +22,14 @@ def together(training: Training, ranks: Ranks) -> Iterator[None]:
         take_over(training, ranks)
 
 
-def begin(training: Training, ranks: Ranks, columns: list[Array], **options: Any) -> None:
+def begin(training: Training, ranks: Ranks, columns: dict[str, list[Array]], **options: Any) -> None:
     """Raise where ranks were given different data, of which some rows are compared, or options; take over the rest."""
     if ranks.size == 1:
         if ranks.communicator is not None:
             training.notes.append("this is the only rank: `mpirun -n 4 python train.py` starts 4 (PyPI's mpich has it)")
         return
-    data = {f"array {i} of the data": some_rows(column) for i, column in enumerate(columns)}
+    each = [(f"array {i} of the {name}", array) for name, arrays in columns.items() for i, array in enumerate(arrays)]
+    data = {name: some_rows(array) for name, array in each}
     parameters = [(name, p.shape, str(p.dtype)) for name, p in named_parameters(training.trained())]
     made = {"names, shapes and dtypes of parameters": parameters, "class of the optimizer": type(training.optimizer)}
     given = {name: np.asarray(repr(option)) for name, option in (options | made).items()}
