@@ -118,6 +118,7 @@ of_one_number = [  # what, function, points, its first derivative there, its sec
     ("outside",         lambda x: where(x < 9, x, 0) + sqrt(x) ** 2,    [0.0, 4.0],        [nan, 2],     [nan, 0]),
     ("beside masked",   lambda x: where(x > 0, sqrt(x), 0) + sqrt(x - 1) ** 2,
                                                                         [0.0, 4.0],        [nan, 5/4],   [nan, -1/32]),
+    ("sqrt of a larger", lambda x: sqrt(np.maximum(-1, x)),             [0.0, 4.0],        [inf, 1/4],   [-inf, -1/32]),
     ("half chosen",     lambda x: sqrt(np.maximum(x, 0)),               [0.0],             [inf],        [-inf]),
     ("both branches, 0", lambda x: where(x >= 0, sqrt(x), sqrt(-x)),    [-4.0, 0.0],       [-1/4, inf],  [-1/32, -inf]),
     ("of nan",          lambda x: np.maximum(sqrt(x), 0),               [-1.0, 4.0],       [nan, 1/4],   [nan, -1/32]),

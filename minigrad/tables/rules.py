@@ -203,14 +203,14 @@ def ahead(x, y):
 
 def share(g, wins, loses):
     """The gradient of the argument that wins; half of it where neither does, since they are equal or one is nan."""
-    halves = wins.astype(np.int8) - loses.astype(np.int8) + 1  # small integers are quick to count with
-    return g * (halves.astype(g.dtype) * 0.5)
+    return shares(g, wins, loses)[0]
 
 
 def shares(g, wins, loses):
-    """The gradients of both arguments, of which one wins or loses."""
-    part = share(g, wins, loses)
-    return part, g - part
+    """The gradients of both arguments, of which one wins or loses. From an infinite one, no part can be taken away."""
+    lead = wins.astype(np.int8) - loses.astype(np.int8)  # small integers are quick to count with
+    part = (lead.astype(g.dtype) + 1) * 0.5
+    return g * part, g * (1 - part)
 
 
 def lead(g, x, y, wins, loses):
