@@ -18,6 +18,8 @@ from minigrad.compiler.graph import PUT_ADD, REDUCTIONS, Value
 from minigrad.tables.rules import concatenate
 
 METHODS = {method for method, _ in REDUCTIONS.values()}
+# Between arrays that both have steps in memory, NumPy 2.4 finds wrong negatives, and 2.0 to 2.5 wrong isfinite.
+WRONG_WITH_OUT = {np.negative, np.isfinite}
 NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, concatenate, PUT_ADD, *METHODS}
 
 
@@ -41,10 +43,15 @@ def takes_out(value: Value) -> bool:
     if value.function in (np.matmul, np.inner):
         return all(len(np.shape(x)) == 2 and getattr(x, "dtype", None) == value.dtype for x in value.args)
     if isinstance(value.function, np.ufunc):
-        return value.function.nout == 1 and not value.function.signature and not value.kwargs
+        return is_elementwise(value) and value.function not in WRONG_WITH_OUT
     if value.function is PUT_ADD:
         return (value.args[0].shape, value.args[0].dtype) == (value.shape, value.dtype)
     return value.function in (np.dot, np.add.reduce, np.multiply.reduce)
+
+
+def is_elementwise(value: Value) -> bool:
+    """Whether the call is one of a ufunc that makes one array, element by element."""
+    return in_place(value) and value.function.nout == 1 and not value.kwargs  # type: ignore[union-attr]
 
 
 def in_place(value: Value) -> bool:
@@ -107,7 +114,7 @@ def is_total(value: Value) -> bool:
 
 def is_large(value: Value) -> bool:
     """Whether the call works element by element on more than fits the cache, and so is worth a block."""
-    works = takes_out(value) if in_place(value) else value.function is np.where and len(value.args) == 3
+    works = is_elementwise(value) or (value.function is np.where and len(value.args) == 3)
     return works and math.prod(value.shape) >= LARGE and value.shape[value.order[0]] > 1
 
 
