@@ -58,6 +58,8 @@ class Abstract:
 
     __array__ = __array_ufunc__ = __bool__ = __float__ = __int__ = __index__ = __getitem__ = __iter__ = refuse
     __contains__ = __copy__ = __deepcopy__ = __reduce__ = refuse
+    # What code for arrays of any library asks first; numbers are handed on later, if at all.
+    __array_namespace__, __dlpack_device__ = np.empty(0).__array_namespace__, np.empty(0).__dlpack_device__
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):

@@ -8,6 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.compiler import TraceError
+from minigrad.engine import numbers_of
 from minigrad.testing import check_grads
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4))
@@ -32,6 +33,8 @@ def test_the_namespace_is_numpy() -> None:
     assert leaf().__array_namespace__() is np
     assert leaf().device == X.device
     np.testing.assert_array_equal(standardized(leaf()).data, standardized(X))
+    for given in (X, mg.Tensor(X), leaf()):
+        np.testing.assert_allclose(numbers_of(mg.compile(standardized)(given)), standardized(X), rtol=1e-12)
     check_grads(standardized, [X])
     with pytest.raises(ValueError, match="1066"):
         leaf().__array_namespace__(api_version="1066")
@@ -147,3 +150,5 @@ def test_a_copy_may_be_asked_for() -> None:
 def test_a_program_hands_nothing_on() -> None:
     with pytest.raises(TraceError, match="looks at the numbers"):
         mg.compile(lambda x: x * np.from_dlpack(x))(mg.Tensor(X))
+    found = mg.compile(lambda x: x * x.__dlpack_device__()[0])(X)
+    np.testing.assert_array_equal(found, X)  # the processor is that of stand-ins, too
