@@ -57,11 +57,18 @@ def multigammaln(a, d):
     return d * (d - 1) / 4 * math.log(PI) + sum(S.gammaln(a - j / 2) for j in range(d))
 
 
+def hurwitz(x, q=1.0):
+    if np.iscomplexobj(q):
+        raise NotImplementedError(
+            "SciPy knows zeta(x, q), which the slope of psi is made of, of real q alone: take differences of psi."
+        )
+    return S.zeta(x, q)
+
+
 # fmt: off
 log_softmax = lambda x, axis=None: nn.log_softmax(as_array(x), axis)
 softmax     = lambda x, axis=None: nn.softmax(as_array(x), axis)
-zeta: Any   = primitive(rule(S.zeta, 0, none), rule(S.zeta, 1, lambda ans, x, q: -x * zeta(x + 1, q))) \
-              (lambda x, q=1.0: S.zeta(x, q))
+zeta: Any   = primitive(rule(S.zeta, 0, none), rule(S.zeta, 1, lambda ans, x, q: -x * zeta(x + 1, q)))(hurwitz)
 
 # The logarithms of the densities of the normal, gamma, beta, and t distribution, and other helpers of the slopes.
 in_normal  = lambda x: -x * x / 2 - math.log(2 * PI) / 2
