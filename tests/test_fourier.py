@@ -66,6 +66,7 @@ def test_any_axes(function: Any) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 4))
     x = x if function in OF_REALS else x + 1j * x[::-1]
     forms = {}, {"axes": (0, 2)}, {"axes": (2, 0), "s": (3, 3)}, {"axes": (1,)}, {"axes": (0, 1), "s": (-1, 5)}
+    forms += {"axes": (0, 1), "s": (3, -1)}, {"axes": (-2, -1), "s": (-1, -1)}, {"axes": (-1, -1)}
     for options in forms:
         if options.get("axes") and "2" in function.__name__ and len(options["axes"]) != 2:
             continue
@@ -78,6 +79,16 @@ def test_an_axis_twice() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3))
     np.testing.assert_allclose(np.fft.fftn(mg.Tensor(x), axes=(1, 1)).data, np.fft.fftn(x, axes=(1, 1)), atol=1e-12)
     check_grads(lambda x: np.fft.fftn(x, axes=(1, 1)), [x], order=1)
+
+
+def test_no_axis() -> None:
+    x, weights = np.random.default_rng(0).standard_normal((2, 2, 3))
+    for f in (lambda x: np.sum(np.fft.fftn(x, axes=()) * weights), lambda x: np.sum(np.fft.ifft2(x, (), ()) * weights)):
+        for gradient in (mg.grad(f), mg.compile(mg.grad(f)), mg.grad(mg.compile(f))):
+            np.testing.assert_array_equal(gradient(x), weights)
+    for function in (np.fft.rfftn, np.fft.irfft2):
+        with pytest.raises(IndexError, match="needs an axis"):
+            function(mg.Tensor(x), axes=())
 
 
 def test_lengths_and_axes_that_do_not_fit() -> None:

@@ -234,7 +234,9 @@ class Recorder(Mode):
     def perform(self, asked: Function, function: Function, args: Any, kwargs: Any) -> Any:
         """Do what is asked for, of which all calls go into the graph."""
         if asked is call_other and function in composites:
-            return shortcuts.get(function, composites[function])(*args, **kwargs)
+            answer = shortcuts.get(function, composites[function])(*args, **kwargs)
+            given = isinstance(answer, Tensor) and any(answer is x for x in args)
+            return np.copy(answer) if given else answer  # stand-ins stand for one thing each
         if asked in (call, call_other):
             return self.made(function, args, kwargs)
         performed: Any = PERFORMED.get(function, Recorder.writes)

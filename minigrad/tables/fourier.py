@@ -53,9 +53,15 @@ def along_several(last, others, axes=None):
 
     def spelling(a, s=None, axes=axes, norm=None):
         axes = range(-a.ndim if s is None else -len(s), 0) if axes is None else axes
-        lengths = [None] * len(axes) if s is None else [None if n == -1 else n for n in s]
-        if len(lengths) != len(axes):
+        lengths = [a.shape[axis] for axis in axes]
+        if not lengths and last in ("rfft", "irfft"):
+            raise IndexError("a Fourier transform of real numbers needs an axis along which these are")
+        if s is None and last == "irfft":
+            lengths[-1] = 2 * (lengths[-1] - 1)
+        elif s is not None and len(lengths) != len(s):
             raise ValueError(f"a Fourier transform along {len(axes)} axes needs as many lengths, not s={s}")
+        elif s is not None:
+            lengths = [whole if n == -1 else n for n, whole in zip(s, lengths, strict=True)]
         names = [*[others] * (len(axes) - 1), last][: len(axes)]
         jobs = list(zip(names, lengths, axes, strict=True))
         for name, n, axis in jobs if last == "irfft" else jobs[::-1]:
