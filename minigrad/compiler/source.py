@@ -376,9 +376,17 @@ def first_write(steps: Sequence[Value | Block], flags: Sequence[Value]) -> int:
     position = 0
     for i, step in enumerate(steps):
         made = results(step) + (step.sums if isinstance(step, Block) else [])
-        if any(value in flags or not (is_new(value) or is_view(value)) for value in made):
+        if any(value in flags or may_raise(value) for value in made):
             position = i + 1
     return position
+
+
+def may_raise(value: Value) -> bool:
+    """Whether the call may refuse the numbers that it is given, such as an index beyond the end."""
+    if value.function is PUT_ADD:
+        return not is_basic(value.args[1])
+    to_a_power = value.function is np.power and value.dtype.kind in "iu"
+    return to_a_power or not (is_new(value) or is_view(value))
 
 
 def lying_in(inputs: set[Value], steps: Iterable[Value | Block]) -> set[Value]:

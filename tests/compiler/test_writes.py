@@ -1009,6 +1009,30 @@ def test_a_write_in_place_is_not_done_where_the_program_raises(pure: bool) -> No
     np.testing.assert_array_equal(p.data, 3)
 
 
+RAISING: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {  # what is computed of numbers, right ones and wrong ones
+    "an index beyond the end": (lambda i: mg.put_add(np.ones(3), i, 1.0), [0, 2], [0, 3]),
+    "an integer to a negative power": (lambda i: np.power(2, i), [0, 2], [0, -1]),
+}
+
+
+@pytest.mark.parametrize("name", RAISING)
+def test_a_write_in_place_comes_after_what_refuses_numbers(name: str) -> None:
+    f, right, wrong = RAISING[name]
+    p, numbers = tensor(np.ones(2)), mg.Tensor(np.array(right))
+
+    def step() -> Any:
+        with mg.no_grad():
+            p.__iadd__(1)
+        return f(numbers)
+
+    compiled = mg.compile(step)
+    compiled()
+    numbers.data = np.array(wrong)
+    with pytest.raises((IndexError, ValueError)):
+        compiled()
+    np.testing.assert_array_equal(p.data, 2)
+
+
 def test_a_number_that_cannot_be_computed_raises_before_anything_is_written() -> None:
     p, q = tensor(np.ones(2)), tensor(np.ones(2))
     optimizer = mg.optim.SGD([q], lr=1.0)
