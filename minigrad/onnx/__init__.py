@@ -22,7 +22,7 @@ from minigrad.engine import Function, Tensor, array_of, grad_of, no_grad
 from minigrad.files import written_whole
 from minigrad.nn.convolution import at_once
 from minigrad.nn.module import in_mode
-from minigrad.onnx.operators import Array, Size, Unfollowed
+from minigrad.onnx.operators import FileArray, Size, Unfollowed
 from minigrad.onnx.writer import Calls, Writer
 from minigrad.trees import flatten, named
 
@@ -120,7 +120,7 @@ def graph_of(name: str, sizes: Sequence[int], traces: Sequence[Any], axes: Seque
     leaves, build = answers[0]
     o, marks, infos = Writer(sizes, runs, traces[0][2]), [object() for _ in leaves], []
 
-    def declare(name: str, x: Array) -> None:
+    def declare(name: str, x: FileArray) -> None:
         text: Any = lambda n: "batch" if n == (1, 0) else f"{n.each}*batch{n.rest:+}"
         shape = [text(n) if isinstance(n, Size) else n for n in x.shape]
         infos.append(o.helper.make_tensor_value_info(name, o.kind(x.dtype), shape))
@@ -129,7 +129,7 @@ def graph_of(name: str, sizes: Sequence[int], traces: Sequence[Any], axes: Seque
         tensors = [run.record.arguments[i] for run in runs]
         its = tuple(run.record.values[tensor] for run, tensor in zip(runs, tensors, strict=True))
         given = runs[0].flat[runs[0].record.inputs[tensors[0]].of]
-        o.arrays[its] = array = Array(o.unique(o.names.get(id(given), "input")), o.shape_of(its), its[0].dtype)
+        o.arrays[its] = array = FileArray(o.unique(o.names.get(id(given), "input")), o.shape_of(its), its[0].dtype)
         o.batch = o.batch if axis is None else (array.name, axis)
         declare(array.name, array)
     found = {id(part): key for key, part in named(build(marks))}

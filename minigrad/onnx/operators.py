@@ -10,12 +10,14 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import getitem
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from minigrad.compiler.graph import is_uniform
 from minigrad.data.batches import rows_of_labels
 from minigrad.engine import Function
 from minigrad.nn.losses import excess, in_range, in_unit_interval
@@ -37,15 +39,15 @@ class Size(NamedTuple):
     rest: Any
 
 
-def at(x: Any, n: int) -> Any:
-    """Numbers, and tuples of them, for a batch of `n`."""
+def for_samples(x: Any, n: int) -> Any:
+    """Numbers, and tuples of them, for `n` samples."""
     if isinstance(x, Size):
         return x.each * n + x.rest
-    return tuple(at(each, n) for each in x) if isinstance(x, (tuple, list)) else x
+    return tuple(for_samples(each, n) for each in x) if isinstance(x, (tuple, list)) else x
 
 
 @dataclass(frozen=True, eq=False)
-class Array:
+class FileArray:
     """An array in the file; `data` is what a constant is for the sizes, which gets a name where it is used."""
 
     name: str
@@ -58,9 +60,9 @@ class Array:
         return len(self.shape)
 
 
-def is_uniform(arrays: Sequence[Any]) -> bool:
+def hold_one_number(arrays: Sequence[Any]) -> bool:
     """Whether all elements of all arrays are one number."""
-    return all(array.size and array.tobytes() == arrays[0].flat[0].tobytes() * array.size for array in arrays)
+    return all(map(is_uniform, arrays)) and len({array.flat[0].tobytes() for array in arrays}) == 1
 
 
 def computed_in(dtype: Any) -> Any:
@@ -149,12 +151,12 @@ def reshaped(o: Any, x: Any, shape: Any, order: str = "C") -> Any:
     return o.Reshape(x, shape, allowzero=int(0 in shape))
 
 
-def axes_moved(o: Any, function: Function, x: Any, *how: Any, **options: Any) -> Any:
+def axes_moved(function: Function, o: Any, x: Any, *how: Any, **options: Any) -> Any:
     """What the function makes of a shape of the numbers of axes says how they move."""
     return o.Transpose(x, perm=function(np.empty(tuple(range(x.ndim))), *how, **options).shape)
 
 
-def elements_moved(o: Any, function: Function, x: Any, *how: Any, **options: Any) -> Any:
+def elements_moved(function: Function, o: Any, x: Any, *how: Any, **options: Any) -> Any:
     """What the function makes of the places of elements says where they come from."""
     places = o.made(lambda shape: function(np.arange(math.prod(shape)).reshape(shape), *how, **options), x.shape)
     return o.Gather(o.Reshape(x, [-1]), places)
@@ -183,7 +185,7 @@ def indexed(o: Any, x: Any, index: Any) -> Any:
     parts: list[Any] = []
     for part in index if isinstance(index, tuple) else (index,):
         part = o.fixed([np.asarray(part)] * len(o.sizes)) if isinstance(part, (list, tuple, bool)) else part
-        is_mask = isinstance(part, Array) and part.dtype == np.bool_
+        is_mask = isinstance(part, FileArray) and part.dtype == np.bool_
         if is_mask and (part.data is None or not part.ndim):
             raise NotImplementedError("a mask chooses as many elements as it happens to: choose with np.where")
         parts += map(o.fixed, zip(*map(np.nonzero, part.data), strict=True)) if is_mask else [part]
@@ -197,12 +199,12 @@ def indexed(o: Any, x: Any, index: Any) -> Any:
     if new := [i for i, part in enumerate(parts) if part is None]:
         x = o.Unsqueeze(x, new)
     chosen = [i for i, part in enumerate(parts) if part is not None and not isinstance(part, slice)]
-    if len(chosen) <= 1 or not any(isinstance(parts[i], Array) for i in chosen):
+    if len(chosen) <= 1 or not any(isinstance(parts[i], FileArray) for i in chosen):
         for i in reversed(chosen):
             x = o.Gather(x, o.cast(parts[i], np.int64), axis=i)
         return x
-    shapes = [parts[i].shape if isinstance(parts[i], Array) else () for i in chosen]
-    joint = [np.broadcast_shapes(*(at(shape, n) for shape in shapes)) for n in o.sizes]
+    shapes = [parts[i].shape if isinstance(parts[i], FileArray) else () for i in chosen]
+    joint = [np.broadcast_shapes(*(for_samples(shape, n) for shape in shapes)) for n in o.sizes]
     shape, others = [*map(o.follow, zip(*joint, strict=True))], [i for i in range(len(parts)) if i not in chosen]
     places = [o.Unsqueeze(o.Expand(o.cast(parts[i], np.int64), shape), [-1]) for i in chosen]
     x = o.GatherND(o.Transpose(x, perm=[*chosen, *others]), o.Concat(*places, axis=-1))
@@ -223,30 +225,29 @@ def put_in(o: Any, x: Any, index: Any, value: Any, reduction: str = "none") -> A
     if reduction == "none" and (padding := padded(o, x, index, value)):
         return padding
     places = indexed(o, o.places(x.shape), index)
-    return put_at(o, x, places, o.Expand(o.cast(value, x.dtype), o.Shape(places)), reduction)
+    return scattered(o, x, places, o.Expand(o.cast(value, x.dtype), o.Shape(places)), reduction)
 
 
 def padded(o: Any, x: Any, index: Any, value: Any) -> Any:
     """What is put into slices of a constant that is one number around them; None where it is not so."""
     is_cut = isinstance(index, tuple) and all(isinstance(part, slice) and part.step is None for part in index)
-    if not is_cut or len(index) != x.ndim or x.data is None or not isinstance(value, Array):
+    if not is_cut or len(index) != x.ndim or x.data is None or not isinstance(value, FileArray):
         return None
     around, widths = [], []
     for array, n in zip(x.data, o.sizes, strict=True):
-        cuts = [
-            slice(*at((part.start, part.stop), n)).indices(m)[:2] for part, m in zip(index, array.shape, strict=True)
-        ]
+        parts = [slice(*for_samples((part.start, part.stop), n)) for part in index]
+        cuts = [part.indices(m)[:2] for part, m in zip(parts, array.shape, strict=True)]
         is_around = np.ones(array.shape, bool)
         is_around[tuple(slice(*cut) for cut in cuts)] = False
         around.append(array[is_around])
         widths.append([start for start, _ in cuts] + [m - stop for m, (_, stop) in zip(array.shape, cuts, strict=True)])
-        if at(value.shape, n) != tuple(stop - start for start, stop in cuts):
+        if for_samples(value.shape, n) != tuple(stop - start for start, stop in cuts):
             return None
     widths = list(map(o.follow, zip(*widths, strict=True)))
-    return o.Pad(o.cast(value, x.dtype), widths, around[0].flat[0]) if is_uniform(around) else None
+    return o.Pad(o.cast(value, x.dtype), widths, around[0].flat[0]) if hold_one_number(around) else None
 
 
-def put_at(o: Any, x: Any, places: Any, values: Any, reduction: str = "none") -> Any:
+def scattered(o: Any, x: Any, places: Any, values: Any, reduction: str = "none") -> Any:
     """Numbers at places in memory, in zeros unless there is an `x`."""
     x = o.Expand(0, o.answer.shape) if x is None else x
     flat = [o.Reshape(each, [-1]) for each in (x, places, values)]
@@ -257,7 +258,7 @@ def in_line(o: Any, x: Any, axis: Any) -> tuple[Any, Any, int]:
     """An array, its length along an axis, and the axis: without one, of all numbers in a line."""
     if axis is not None:
         return x, x.shape[axis], axis
-    return o.Reshape(x, [-1]), o.follow(math.prod(at(x.shape, n)) for n in o.sizes), 0
+    return o.Reshape(x, [-1]), o.follow(math.prod(for_samples(x.shape, n)) for n in o.sizes), 0
 
 
 def ordered(o: Any, x: Any, axis: Any = -1, **options: Any) -> Any:
@@ -285,7 +286,7 @@ def counted_before(o: Any, x: Any, values: Any, side: str = "left") -> Any:
 
 def convolved(o: Any, x: Any, y: Any) -> Any:
     """The product of all numbers with all numbers, in a product of matrices whose rows are windows."""
-    padded = o.Pad(o.cast(x, o.dtype), [o.follow(at(y.shape[0], n) - 1 for n in o.sizes)] * 2, 0)
+    padded = o.Pad(o.cast(x, o.dtype), [o.follow(for_samples(y.shape[0], n) - 1 for n in o.sizes)] * 2, 0)
     windows = o.made(lambda n, m: np.arange(n)[:, None] + np.arange(m)[::-1], o.answer.shape[0], y.shape[0])
     return o.MatMul(o.Gather(padded, windows), o.cast(y, o.dtype))
 
@@ -305,8 +306,8 @@ def reduced(o: Any, function: Function, operator: str, combine: str, start: Any,
     return found if o.dtype == o.answer.dtype else o.cast(found, o.answer.dtype)
 
 
-def in_dtype(o: Any, x: Any, dtype: Any) -> Array:
-    return Array(o.cast(x, dtype), x.shape, np.dtype(dtype))
+def in_dtype(o: Any, x: Any, dtype: Any) -> FileArray:
+    return FileArray(o.cast(x, dtype), x.shape, np.dtype(dtype))
 
 
 def on_diagonal(n: int, k: int) -> Any:
@@ -314,7 +315,7 @@ def on_diagonal(n: int, k: int) -> Any:
 
 
 def summed_diagonal(o: Any, x: Any, *where: Any, **options: Any) -> Any:
-    diagonal = elements_moved(o, np.diagonal, x, *where[:3], **options)
+    diagonal = elements_moved(np.diagonal, o, x, *where[:3], **options)
     return o.ReduceSum(o.Cast(diagonal, to=o.kind(o.dtype)), [-1], keepdims=0)
 
 
@@ -341,53 +342,31 @@ def within(o: Any, indices: Any, n: Any, mode: str) -> Any:
 # Functions of elements: the operator of ONNX, or what it is spelled with. Operands, and numbers, are of the dtype in
 # which NumPy computes.
 ELEMENTS: dict[Any, Any] = {
-    # of one element
-    np.positive:     "Identity",
-    np.negative:     "Neg",
-    np.absolute:     "Abs",
-    np.fabs:         "Abs",
-    np.sign:         "Sign",
-    np.floor:        "Floor",
-    np.ceil:         "Ceil",
-    np.rint:         "Round",
+    # operators
+    np.positive: "Identity",        np.negative: "Neg",             np.absolute: "Abs",             np.fabs: "Abs",
+    np.floor: "Floor",              np.ceil: "Ceil",                np.rint: "Round",               np.sign: "Sign",
+    np.exp: "Exp",                  np.log: "Log",                  np.sqrt: "Sqrt",                np.sin: "Sin",
+    np.cos: "Cos",                  np.tan: "Tan",                  np.arcsin: "Asin",              np.arccos: "Acos",
+    np.arctan: "Atan",              np.sinh: "Sinh",                np.cosh: "Cosh",                np.tanh: "Tanh",
+    np.arcsinh: "Asinh",            np.arccosh: "Acosh",            np.arctanh: "Atanh",            np.power: "Pow",
+    np.add: "Add",                  np.subtract: "Sub",             np.multiply: "Mul",             np.divide: "Div",
+    np.maximum: "Max",              np.minimum: "Min",              np.float_power: "Pow",
+    np.bitwise_and: "BitwiseAnd",   np.bitwise_or: "BitwiseOr",     np.bitwise_xor: "BitwiseXor",
+    np.reciprocal: "Reciprocal",    "scipy.special.erf": "Erf",     "scipy.special.expit": "Sigmoid",
+    # spelled
     np.trunc:        lambda o, x: o.Mul(o.Sign(x), o.Floor(o.Abs(x))),
     np.square:       lambda o, x: o.Mul(x, x),
-    np.sqrt:         "Sqrt",
     np.cbrt:         lambda o, x: o.Mul(o.Sign(x), o.Pow(o.Abs(x), 1 / 3)),
-    np.reciprocal:   "Reciprocal",
-    np.exp:          "Exp",
     np.exp2:         lambda o, x: o.Pow(2, x),
     np.expm1:        lambda o, x: o.Mul(o.Tanh(o.Mul(x, 0.5)), o.Add(o.Exp(x), 1)),  # exp(x) - 1 would lose digits
-    np.log:          "Log",
     np.log2:         lambda o, x: o.Div(o.Log(x), math.log(2)),
     np.log10:        lambda o, x: o.Div(o.Log(x), math.log(10)),
     np.log1p:        log1p,
-    np.sin:          "Sin",
-    np.cos:          "Cos",
-    np.tan:          "Tan",
-    np.arcsin:       "Asin",
-    np.arccos:       "Acos",
-    np.arctan:       "Atan",
-    np.sinh:         "Sinh",
-    np.cosh:         "Cosh",
-    np.tanh:         "Tanh",
-    np.arcsinh:      "Asinh",
-    np.arccosh:      "Acosh",
-    np.arctanh:      "Atanh",
     np.deg2rad:      lambda o, x: o.Mul(x, math.pi / 180),
     np.radians:      lambda o, x: o.Mul(x, math.pi / 180),
     np.rad2deg:      lambda o, x: o.Mul(x, 180 / math.pi),
     np.degrees:      lambda o, x: o.Mul(x, 180 / math.pi),
     np.invert:       lambda o, x: o.Equal(x, 0) if o.answer.dtype == bool else o.BitwiseNot(x),
-    # of two elements
-    np.add:          "Add",
-    np.subtract:     "Sub",
-    np.multiply:     "Mul",
-    np.divide:       "Div",
-    np.power:        "Pow",
-    np.float_power:  "Pow",
-    np.maximum:      "Max",
-    np.minimum:      "Min",
     np.fmax:         lambda o, x, y: o.Where(o.IsNaN(x), y, o.Where(o.IsNaN(y), x, o.Max(x, y))),
     np.fmin:         lambda o, x, y: o.Where(o.IsNaN(x), y, o.Where(o.IsNaN(y), x, o.Min(x, y))),
     np.remainder:    remainder,
@@ -400,30 +379,17 @@ ELEMENTS: dict[Any, Any] = {
     np.logaddexp:    logaddexp,
     np.logaddexp2:   lambda o, x, y: logaddexp(o, x, y, math.log(2)),
     np.ldexp:        lambda o, x, y: o.Mul(x, o.Pow(2, o.cast(y, o.dtype))),
-    np.bitwise_and:  "BitwiseAnd",
-    np.bitwise_or:   "BitwiseOr",
-    np.bitwise_xor:  "BitwiseXor",
-    # of SciPy's, by name, since SciPy need not be here
-    "scipy.special.erf":   "Erf",
-    "scipy.special.expit": "Sigmoid",
 }
 
 # Those whose answers are true or false.
 TESTS: dict[Any, Any] = {
-    np.equal:         "Equal",
-    np.not_equal:     lambda o, x, y: o.Not(o.Equal(x, y)),
-    np.less:          "Less",
-    np.less_equal:    "LessOrEqual",
-    np.greater:       "Greater",
-    np.greater_equal: "GreaterOrEqual",
-    np.logical_not:   "Not",
-    np.logical_and:   "And",
-    np.logical_or:    "Or",
-    np.logical_xor:   "Xor",
-    np.isnan:         "IsNaN",
-    np.isinf:         "IsInf",
-    np.isfinite:      lambda o, x: o.Less(o.Abs(x), math.inf),
-    np.signbit:       is_below_zero,
+    np.equal: "Equal",              np.less: "Less",                np.less_equal: "LessOrEqual",
+    np.isnan: "IsNaN",              np.greater: "Greater",          np.greater_equal: "GreaterOrEqual",
+    np.isinf: "IsInf",              np.logical_not: "Not",          np.logical_and: "And",
+    np.logical_or: "Or",            np.logical_xor: "Xor",
+    np.not_equal: lambda o, x, y: o.Not(o.Equal(x, y)),
+    np.isfinite:  lambda o, x: o.Less(o.Abs(x), math.inf),
+    np.signbit:   is_below_zero,
 }
 
 # All others. `o.answer` has the shape and the dtype of the answer, and numbers are of this dtype.
@@ -439,14 +405,8 @@ RULES: dict[Any, Any] = {
     np.reshape:        lambda o, x, shape, order="C", **k: reshaped(o, x, o.answer.shape, order),
     np.squeeze:        lambda o, x, *a, **k: reshaped(o, x, o.answer.shape),
     np.expand_dims:    lambda o, x, *a, **k: reshaped(o, x, o.answer.shape),
-    np.transpose:      lambda o, x, *a, **k: axes_moved(o, np.transpose, x, *a, **k),
-    np.swapaxes:       lambda o, x, *a, **k: axes_moved(o, np.swapaxes, x, *a, **k),
-    np.moveaxis:       lambda o, x, *a, **k: axes_moved(o, np.moveaxis, x, *a, **k),
-    np.flip:           lambda o, x, *a, **k: elements_moved(o, np.flip, x, *a, **k),
-    np.roll:           lambda o, x, *a, **k: elements_moved(o, np.roll, x, *a, **k),
-    np.rot90:          lambda o, x, *a, **k: elements_moved(o, np.rot90, x, *a, **k),
-    np.diagonal:       lambda o, x, *a, **k: elements_moved(o, np.diagonal, x, *a, **k),
-    sliding_window_view: lambda o, x, *a, **k: elements_moved(o, sliding_window_view, x, *a, **k),
+    **{f: partial(axes_moved, f) for f in (np.transpose, np.swapaxes, np.moveaxis)},
+    **{f: partial(elements_moved, f) for f in (np.flip, np.roll, np.rot90, np.diagonal, sliding_window_view)},
     windows:           all_windows,
     np.broadcast_to:   lambda o, x, *a, **k: o.Expand(o.cast(x, o.dtype), o.answer.shape),
     np.repeat:         repeated,
@@ -456,8 +416,8 @@ RULES: dict[Any, Any] = {
     np.where:          as_computed(lambda o, c, x, y: o.Where(o.cast(c, bool), o.cast(x, o.dtype), o.cast(y, o.dtype))),
     put:               put_in,
     put_add:           lambda o, x, index, value: put_in(o, x, index, value, "add"),
-    unwindowed:        lambda o, x, shape, **k: put_at(o, None, all_windows(o, o.places(shape), **k), x, "add"),
-    np.diag:           lambda o, x, k=0: put_at(o, None, o.made(on_diagonal, x.shape[0], k), x),
+    unwindowed:        lambda o, x, shape, **k: scattered(o, None, all_windows(o, o.places(shape), **k), x, "add"),
+    np.diag:           lambda o, x, k=0: scattered(o, None, o.made(on_diagonal, x.shape[0], k), x),
     np.sort:           as_computed(lambda o, *a, **k: ordered(o, *a, **k)[0]),
     np.argsort:        lambda o, *a, **k: ordered(o, *a, **k)[1],
     np.argmax:         lambda o, *a, **k: place_of(o, "ArgMax", *a, **k),

@@ -12,7 +12,10 @@ import numpy as np
 
 from minigrad.compiler.graph import Graph, Value
 from minigrad.engine import Function, array_of, name_of
-from minigrad.onnx.operators import ELEMENTS, RULES, TESTS, Array, Size, Unfollowed, at, computed_in, is_uniform
+
+from minigrad.onnx.operators import (  # isort: skip
+    ELEMENTS, RULES, TESTS, FileArray, Size, Unfollowed, computed_in, hold_one_number, for_samples,
+)  # fmt: skip
 
 
 class Calls(Graph):
@@ -42,7 +45,7 @@ class Writer:
         self.known: dict[Any, str] = {}  # names of constants by what they are
         self.arrays: dict[Any, Any] = {}  # by their values in all traces
         self.batch: Any = None  # an input that has the batch, and its axis
-        self.answer = Array("", (), np.dtype(bool))  # of the call that is being written,
+        self.answer = FileArray("", (), np.dtype(bool))  # of the call that is being written,
         self.dtype = np.dtype(bool)  # and the dtype of numbers in it
         inputs = [run.record.inputs for run in runs]
         self.sources = [{run.record.values[t]: t for t in its} for run, its in zip(runs, inputs, strict=True)]
@@ -63,7 +66,7 @@ class Writer:
             raise AttributeError(operator)
 
         def write(*inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-            if any(isinstance(x, (Array, Size)) for x in attributes.values()):
+            if any(isinstance(x, (FileArray, Size)) for x in attributes.values()):
                 raise NotImplementedError(f"{operator} wants numbers that are always the same")
             attributes = {key: x for key, x in attributes.items() if x != [] and x != ()}  # which ONNX takes for none
             names = [self.unique(operator.lower()) for _ in range(outputs)]
@@ -81,7 +84,7 @@ class Writer:
         """The name of what an operator is given."""
         if isinstance(x, str):
             return x
-        if isinstance(x, Array):
+        if isinstance(x, FileArray):
             return x.name or self.constant(x.data)
         if isinstance(x, Size) or not isinstance(x, (list, tuple)):
             return self.number(x, self.dtype)
@@ -111,8 +114,8 @@ class Writer:
 
     def cast(self, x: Any, dtype: Any) -> str:
         """An array, or a number, in a dtype."""
-        if isinstance(x, (str, Array)):
-            is_cast = isinstance(x, Array) and x.dtype == dtype
+        if isinstance(x, (str, FileArray)):
+            is_cast = isinstance(x, FileArray) and x.dtype == dtype
             return self.input(x) if is_cast else str(self.Cast(x, to=self.kind(dtype)))
         return self.number(x, dtype)
 
@@ -132,7 +135,7 @@ class Writer:
             change, samples = others[-1] - first, self.sizes[-1] - self.sizes[0]
             each = change // samples if type(first) is int else change / samples
             size = Size(each, first - each * self.sizes[0])
-            if [first, *others] == [at(size, n) for n in self.sizes]:
+            if [first, *others] == [for_samples(size, n) for n in self.sizes]:
                 return size
         raise Unfollowed(", ".join(map(repr, (first, *others))))
 
@@ -141,24 +144,24 @@ class Writer:
             raise Unfollowed(f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}")
         return tuple(map(self.follow, zip(*(array.shape for array in arrays), strict=True)))
 
-    def made(self, function: Callable[..., Any], *args: Any) -> Array:
+    def made(self, function: Callable[..., Any], *args: Any) -> FileArray:
         """A constant: what a function makes of numbers that may follow the batch."""
-        return self.fixed([np.asarray(function(*(at(x, n) for x in args))) for n in self.sizes])
+        return self.fixed([np.asarray(function(*(for_samples(x, n) for x in args))) for n in self.sizes])
 
-    def places(self, shape: Any) -> Array:
+    def places(self, shape: Any) -> FileArray:
         """The numbers 0, 1, 2, ... in a shape: where in memory an element lies."""
         return self.made(lambda shape: np.arange(math.prod(shape)).reshape(shape), shape)
 
-    def fixed(self, arrays: Sequence[Any]) -> Array:
+    def fixed(self, arrays: Sequence[Any]) -> FileArray:
         """A constant that is these arrays for the sizes."""
-        return Array("", self.shape_of(arrays), arrays[0].dtype, arrays)
+        return FileArray("", self.shape_of(arrays), arrays[0].dtype, arrays)
 
     def constant(self, arrays: Sequence[Any]) -> str:
         """Write a constant: one number, or numbers that grow by as much along an axis, and with each sample."""
         first, shape = arrays[0], self.shape_of(arrays)
         if len({(array.shape, array.tobytes()) for array in arrays}) == 1:
             return self.initializer(first)
-        if is_uniform(arrays):
+        if hold_one_number(arrays):
             return str(self.Expand(self.initializer(first.flat[0]), shape))
         axes = [axis for axis, n in enumerate(shape) if isinstance(n, Size)]
         unfollowed = Unfollowed(f"numbers in arrays of shapes {', '.join(str(array.shape) for array in arrays)}")
@@ -229,7 +232,7 @@ class Writer:
             if not self.is_live(values):
                 numbers = [run.number(each) for run, each in zip(self.runs, values, strict=True)]
                 return self.follow(numbers) if value.is_number else self.fixed(list(map(np.asarray, numbers)))
-            self.answer, self.dtype = Array("", self.shape_of(values), value.dtype), value.dtype
+            self.answer, self.dtype = FileArray("", self.shape_of(values), value.dtype), value.dtype
             if value.function is None:
                 return replace(self.answer, name=self.given(values))
             found = self.called(value.function, *self.merged([(tuple(each.args), each.kwargs) for each in values]))
