@@ -9,7 +9,7 @@
                              samples in the shares, are summed by one Allreduce per dtype, `average`; then all clip, and
                              do the same step. A rank without a share adds zeros
     of what it measures      the loss is the weighted mean; metrics are given the predictions for the whole batch
-    after each epoch         running statistics are averaged; digests of weights and optimizer are compared, and a rank
+    after each epoch         running statistics are averaged; checksums of weights and optimizer are compared; a rank
                              that differs ends the training; rank 0 calls the callbacks, writes and shows; all take over
                              what these have changed
 
@@ -95,7 +95,7 @@ class Ranks:
         self.communicator = communicator
         self.rank: int = 0 if communicator is None else communicator.rank
         self.size: int = 1 if communicator is None else communicator.size
-        self.known: dict[str, int] = {}  # digests of what all ranks have alike
+        self.known: dict[str, int] = {}  # checksums of what all ranks have alike
         self.sent = 0  # bytes of gradients that were averaged
 
     def __enter__(self) -> Ranks:
@@ -249,15 +249,15 @@ class Ranks:
 
     def predictor(self, model: Any) -> Any:
         """The model as one that has each rank predict its share of what it is called with."""
-        return model if self.size == 1 else functools.partial(self.predicted, model)
 
-    def predicted(self, model: Any, x: Any) -> Any:
-        columns, rebuild = flatten(x)
-        share = self.shard(len(columns[0]))
-        samples = share.stop - share.start
-        answers, build = flatten(model(rebuild([column[share] for column in columns])) if samples else None)
-        told = self.communicator.allgather((build([numbers_of(answer) for answer in answers]), samples))
-        return joined(told)
+        def predicted(x: Any) -> Any:
+            columns, rebuild = flatten(x)
+            share = self.shard(len(columns[0]))
+            samples = share.stop - share.start
+            answers, build = flatten(model(rebuild([column[share] for column in columns])) if samples else None)
+            return joined(self.communicator.allgather((build(list(map(numbers_of, answers))), samples)))
+
+        return model if self.size == 1 else predicted
 
     def compared(self, arrays: Mapping[str, Array], hint: str, loose: Iterable[str] = ()) -> dict[str, Array]:
         """Raise RuntimeError for a rank whose arrays differ from those of rank 0, bit for bit.
@@ -265,8 +265,8 @@ class Ranks:
         `loose` are the names of those that may. Of them, those that do are returned as means over the ranks; integers
         are those of rank 0.
         """
-        digests = {name: digest(array) for name, array in arrays.items()}
-        first, *others = self.communicator.allgather(digests) if self.size > 1 else [digests]
+        checksums = {name: checksum(array) for name, array in arrays.items()}
+        first, *others = self.communicator.allgather(checksums) if self.size > 1 else [checksums]
         averaged, loose = set[str](), set(loose)
         for rank, other in enumerate(others, 1):
             differing = [name for name in first | other if first.get(name) != other.get(name)]
@@ -279,20 +279,19 @@ class Ranks:
 
     def mean(self, array: Array) -> Array:
         if array.dtype.kind not in "fc":
-            array = self.communicator.bcast(array)
-            return array
+            return self.communicator.bcast(array)  # type: ignore[no-any-return]
         total: Array = np.array(array, np.result_type(array, np.float64), order="C")
         self.communicator.Allreduce(_mpi().IN_PLACE, total)
         return (total / self.size).astype(array.dtype)
 
-    def first(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    def from_first(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays of rank 0; those that were compared and have not changed since are not sent."""
         if self.size == 1:
             return {**arrays}
-        new = {} if self.rank else {name: a for name, a in arrays.items() if self.known.get(name) != digest(a)}
+        new = {} if self.rank else {name: a for name, a in arrays.items() if self.known.get(name) != checksum(a)}
         return {**arrays, **self.communicator.bcast(new)}
 
-    def part(self, generators: Iterable[Any]) -> None:
+    def set_apart(self, generators: Iterable[Any]) -> None:
         """Set generators that all ranks have alike so that each rank draws something else, rank 0 what it would alone.
 
         It depends on their states and the rank: whoever has the state of rank 0 has all of them.
@@ -312,7 +311,7 @@ def some_rows(array: Array) -> Array:
     return array[:: max(1, len(array) // 16)]
 
 
-def digest(array: Array) -> int:
+def checksum(array: Array) -> int:
     return zlib.crc32(f"{array.dtype.str} {array.shape}".encode() + array.tobytes())
 
 

@@ -71,9 +71,7 @@ def draw(
     if callable(what) and not isinstance(what, Tensor):
         what = watch.run(args)
     elif args:
-        raise TypeError(
-            f"draw got arguments for a {type(what).__name__}: give it a function of them, or tensors alone."
-        )
+        raise TypeError(f"draw got arguments for a {type(what).__name__}: give it a function of them, or tensors alone")
     roots = [x for x in flatten(what)[0] if isinstance(x, ARRAYS)]
     if not roots:
         raise TypeError(f"draw got {reprlib.repr(what)}: give it a tensor, or a function that returns one.")

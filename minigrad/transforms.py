@@ -190,9 +190,7 @@ def hessian(f: Callable[P, Any], argnums: int = 0) -> Callable[P, Any]:
     @functools.wraps(f)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
         if branches(_at(argnums, args)) is not None:
-            raise TypeError(
-                "hessian takes derivatives by one array: join all in one, or use hvp, which takes structures"
-            )
+            raise TypeError("hessian takes derivatives by one array: join all in one, or use hvp for structures")
         return by_f(*args, **kwargs)
 
     return wrapper

@@ -16,7 +16,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.distributed import average, digest, ranks, shard
+from minigrad.distributed import average, checksum, ranks, shard
 from minigrad.nn.state import state_dict
 
 warnings.simplefilter("error")
@@ -50,7 +50,7 @@ def flat(model: Any) -> Any:
 
 def on_all(value: Any) -> bool:
     """Whether all ranks have the same array, bit for bit."""
-    return len(set(COMM.allgather(digest(np.asarray(value))))) == 1
+    return len(set(COMM.allgather(checksum(np.asarray(value))))) == 1
 
 
 def worst(prediction: Any, y: Any) -> float:

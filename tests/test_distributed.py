@@ -171,14 +171,14 @@ def test_generators_part_ways_reproducibly(kind: str) -> None:
     states = []
     for rank in (0, 1, 2, 1):
         generator = KINDS[kind]()
-        rank_of(rank, 3).part([generator])
+        rank_of(rank, 3).set_apart([generator])
         states.append(generator_text(generator))
     assert states[0] == generator_text(KINDS[kind]())
     assert states[1] == states[3]
     assert len({*states}) == 3
     later = KINDS[kind]()
     getattr(later, "random_raw", getattr(later, "random", None))()
-    rank_of(1, 3).part([later])
+    rank_of(1, 3).set_apart([later])
     assert generator_text(later) != states[1]  # it depends on the state
 
 

@@ -66,9 +66,8 @@ def save(path: str | os.PathLike[str], program: Any) -> None:
             head.lines.append(f'{name} = weights["{name}"]')
         else:
             head.add(name, thing)
-    inputs = [
-        (name, x.shape, str(x.dtype)) for name, x in zip(program.names, program.values.inputs[:count], strict=False)
-    ]
+    values = program.values.inputs[:count]
+    inputs = [(name, x.shape, str(x.dtype)) for name, x in zip(program.names, values, strict=False)]
     writes = bool(program.writes or program.rebound)
     main = MAIN.format(
         verb="step" if writes else "predict",

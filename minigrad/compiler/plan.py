@@ -178,13 +178,10 @@ class Plan:
             dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
             for value in results(step):
                 kind = kind_of(value)
-                if value in leaving or not (step is not value or takes_out(value)):
+                is_call = step is value
+                if value in leaving or (not takes_out(value) if is_call else last[value] == i):  # inside of a block
                     continue
-                if step is not value and last[value] == i:  # inside of a block
-                    continue
-                here = (
-                    [x for x in dying if kind_of(x) == kind and may_replace(value, x, owners)] if step is value else []
-                )
+                here = [x for x in dying if is_call and kind_of(x) == kind and may_replace(value, x, owners)]
                 if here:
                     dying.remove(here[0])
                     self.place[value] = self.place[here[0]]

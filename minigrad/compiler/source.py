@@ -164,9 +164,7 @@ class Writer:
             return f"{texts[0]}[{self.index(args[1])}]"
         if value.is_number:
             sign = OPERATORS.get(function, ("",))[0]
-            return (
-                f"({texts[0]} {sign} {texts[1]})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
-            )
+            return f"({f' {sign} '.join(texts)})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
         if function is np.reshape and kwargs == {"order": "C"}:
             kwargs = {}
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:

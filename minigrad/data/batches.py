@@ -74,9 +74,9 @@ def batches(
     columns, rows = _aligned("batches", arrays, rng)
     size = _size(batch_size, max(rows, 1))
     if any(mapping_of(column) is not None for column in columns):
-        step = max(1, BLOCK // max(1, sum(column[:1].nbytes for column in columns)))
-        read = lambda start: [column[start : start + step] for column in columns]
-        parts = batches_of_blocks(range(0, rows, step), read, size, rng)
+        length = max(1, BLOCK // max(1, sum(column[:1].nbytes for column in columns)))
+        read = lambda start: [column[start : start + length] for column in columns]
+        parts = batches_of_blocks(range(0, rows, length), read, size, rng)
         parts = (part for part in parts if len(part[0]) == size) if drop_last else parts
         return parts if share is None else (tuple(column[share(len(column))] for column in part) for part in parts)
     order = None if rng is None else generator(rng).permutation(rows)
@@ -167,9 +167,7 @@ def _rows(answer: Any, samples: int) -> NDArray[Any]:
     if array.shape[:1] == (samples,):
         return array
     if samples != 1:
-        raise ValueError(
-            f"the model returned an array of shape {array.shape} for {samples} samples: wanted as many rows"
-        )
+        raise ValueError(f"the model gave an array of shape {array.shape} for {samples} samples: wanted as many rows")
     return array[np.newaxis]
 
 

@@ -80,9 +80,7 @@ class Switch:
     def _end_by_hand(self, *error: object) -> None:
         found: Any = setting(self.variable)
         if found is None or isinstance(found.lock, weakref.ref):
-            raise RuntimeError(
-                "__exit__() ends what __enter__() began, and the innermost block here is of another kind"
-            )
+            raise RuntimeError("__exit__() ends what __enter__() began, and the innermost block is of another kind")
         found.lock().release()
         self.variable.set(found.outer)
 

@@ -6,6 +6,7 @@ soft targets outside of [0, 1] by more than rounding, labels out of range. A nan
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -251,14 +252,17 @@ def excess(probabilities: Any) -> Any:
     return np.clip(probabilities, 0, 1) - probabilities
 
 
+def check_numbers(name: str, arrays: Sequence[Any], kinds: str = "biufc") -> None:
+    """Raise TypeError for arrays of anything but numbers, of some kinds."""
+    for array in arrays:
+        if array.dtype.kind not in kinds:
+            hint = "it takes numbers. Words become labels by np.unique(words, return_inverse=True)."
+            raise TypeError(f"{name} got values of dtype {array.dtype}: {hint}")
+
+
 def _arrays(name: str, prediction: Any, target: Any) -> list[Any]:
     arrays = [as_array(prediction), as_array(target)]
-    for array in arrays:
-        if array.dtype.kind not in "biufc":
-            raise TypeError(
-                f"{name} got values of dtype {array.dtype}: it takes numbers. Words become labels by "
-                "np.unique(words, return_inverse=True)."
-            )
+    check_numbers(name, arrays)
     if arrays[0].dtype.kind in "biu":
         arrays[0] = arrays[0].astype(np.float64)  # differences of small integers would wrap round
     return arrays

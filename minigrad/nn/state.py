@@ -217,9 +217,7 @@ def fitting_arrays(owner: Any, wanted: Mapping[str, Any], state: Mapping[str, An
                 with np.errstate(all="ignore"):
                     arrays[name] = array.astype(dtype)
                 if not _is_the_same(arrays[name], array):
-                    problems.append(
-                        f"not of dtype {dtype}: {name} has numbers of dtype {array.dtype} that it cannot hold"
-                    )
+                    problems.append(f"not of dtype {dtype}: {name} has numbers of {array.dtype} that it cannot hold")
     if problems:
         raise ValueError(f"this state does not fit {type(owner).__name__}:\n  " + "\n  ".join(problems))
     return arrays

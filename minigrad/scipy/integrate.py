@@ -85,6 +85,4 @@ def solve_ivp(fun, t_span, y0, method="RK45", t_eval=None, *, args=None, **optio
     first, last = int(t_eval[0] != t_span[0]), int(t_eval[-1] != t_span[1])
     times = np.concatenate([t_span[:first], t_eval, t_span[2 - last :]])
     rows = trajectory(as_array(y0), times, *tensors, solve=solve, f=f)[first : first + len(t_eval)]
-    return OptimizeResult(
-        t=np.asarray(t_eval), y=rows.T, sol=None, t_events=None, y_events=None, status=0, success=True
-    )
+    return OptimizeResult(t=np.array(t_eval), y=rows.T, sol=None, t_events=None, y_events=None, status=0, success=True)

@@ -521,9 +521,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord not in (2, -2, "nuc"):
         raise ValueError(f"matrices have the norms 'fro', 'nuc', 1, -1, 2, -2, inf and -inf, not {ord!r}")
     values = np.linalg.svdvals(np.moveaxis(x, axes, (-2, -1)))
-    values = np.hypot(
-        values, np.zeros_like(values)
-    )  # at 0, a kink, its derivative is 0, and that of its derivative is nan
+    # At 0, a kink, the derivative of hypot is 0, and that of its derivative is nan.
+    values = np.hypot(values, np.zeros_like(values))
     answer = (np.sum if ord == "nuc" else np.max if ord == 2 else np.min)(values, axis=-1)
     return np.expand_dims(answer, tuple(sorted(axes))) if keepdims else answer
 

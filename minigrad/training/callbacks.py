@@ -134,9 +134,7 @@ class Checkpoint:
 
     def start(self, training: Training) -> None:
         if not self.path.parent.is_dir():
-            raise FileNotFoundError(
-                f"there is no folder {self.path.parent} for the checkpoint {self.path.name}: make it"
-            )
+            raise FileNotFoundError(f"no folder {self.path.parent} for the checkpoint {self.path.name}: make it")
         if self.path.exists():
             before, size = snapshot(training), self.path.stat().st_size
             try:
@@ -172,11 +170,9 @@ def _wanted(found: Mapping[str, Array], before: Mapping[str, Array], training: T
     """The names of what is to be read of the arrays that a file of some size announces, or ValueError."""
     loose = ("tensors/", "optimizer/", "callbacks/", "streams/")  # what has them checks their names
     missing = [name for name in before if name not in found and not name.startswith(loose)]
-    unexpected = [name for name in found if name not in before and not name.startswith(loose)]
-    if missing or unexpected:
-        raise ValueError(
-            f"missing: {', '.join(missing) or 'nothing'}; unexpected: {', '.join(unexpected) or 'nothing'}"
-        )
+    others = [name for name in found if name not in before and not name.startswith(loose)]
+    if missing or others:
+        raise ValueError(f"missing: {', '.join(missing) or 'nothing'}; unexpected: {', '.join(others) or 'nothing'}")
     if sum(array.nbytes for array in found.values()) > size:  # a checkpoint is written as it is
         raise ValueError(f"it unpacks to more than its {size:,} bytes")
     ours = tuple(_stateful(training))

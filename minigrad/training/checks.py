@@ -84,10 +84,8 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
     names = metrics if isinstance(metrics, Mapping) else [getattr(f, "__name__", type(f).__name__) for f in functions]
     named = dict(zip(names, functions, strict=True))
     if len({"loss", *named}) <= len(functions) or any(not isinstance(n, str) or n.startswith("val_") for n in named):
-        taken = '"loss", nor one with "val_" before it, which are taken'
-        raise ValueError(
-            f"metrics need names of their own, not {taken}, and got {', '.join(map(str, names))}: give a dict"
-        )
+        taken = 'not "loss", nor one with "val_" before it, which are taken'
+        raise ValueError(f"metrics need names of their own, {taken}, and got {', '.join(map(str, names))}: give a dict")
     return named
 
 
@@ -109,9 +107,7 @@ def arrays_in(name: str, data: Any) -> Any:
         )
     array = rows_of(name, data)
     if array.dtype.kind == "O":
-        raise TypeError(
-            f"{name} got {type(data).__name__} of objects; wanted an array of numbers. Convert with astype."
-        )
+        raise TypeError(f"{name} got {type(data).__name__} of objects; wanted numbers. Convert with astype.")
     return array
 
 
@@ -124,10 +120,6 @@ def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Any, Any]:
     lengths = [[len(array) if array.ndim else 0 for array in flatten(part)[0]] for part in (x, y)]
     if len({*lengths[0], *lengths[1]}) != 1 or 0 in lengths[0] or not all(lengths):
         samples, targets = (" and ".join(map(str, part)) for part in lengths)
-        hint = (
-            "; several inputs or targets go into a tuple or a dict"
-            if any(isinstance(part, list) for part in data)
-            else ""
-        )
+        hint = "; several inputs or targets go into a tuple or a dict" if list in map(type, data) else ""
         raise ValueError(f"{name}: got {samples} samples and {targets} targets; wanted as many, and at least one{hint}")
     return x, y

@@ -16,6 +16,7 @@ from minigrad.distributed import Ranks
 from minigrad.distributed import ranks as ranks_of
 from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_of
 from minigrad.names import keywords_here
+from minigrad.nn.losses import check_numbers
 from minigrad.nn.module import in_mode
 from minigrad.nn.state import named_parameters
 from minigrad.optim import Optimizer, Schedule
@@ -249,9 +250,7 @@ def _note(error: Exception, note: str) -> None:
     getattr(error, "add_note", lambda note: None)(note)  # Python 3.10 has none
 
 
-def _epoch(
-    steps: Iterator[Any], metrics: Mapping[str, Metric], report: Silent, interrupts: list[int]
-) -> dict[str, float]:
+def _epoch(steps: Iterator[Any], metrics: Mapping[str, Metric], report: Silent, stops: list[int]) -> dict[str, float]:
     """Do the steps, and tell the means over their samples of what was measured."""
     sums, done = dict.fromkeys(["loss", *metrics], 0.0), 0
     for prediction, y, value, samples in steps:
@@ -261,7 +260,7 @@ def _epoch(
         done += samples
         means = {name: total / done for name, total in sums.items()}
         report.step(samples, means)
-        if interrupts:
+        if stops:
             break
     return means
 
@@ -384,12 +383,7 @@ def accuracy(prediction: Any, target: Any, threshold: float | None = None) -> fl
     0.5
     """
     prediction, target = numbers_of(prediction), numbers_of(target)
-    for array in (prediction, target):
-        if array.dtype.kind not in "biuf":
-            raise TypeError(
-                f"accuracy got values of dtype {array.dtype}: it takes numbers. Words become labels by "
-                "np.unique(words, return_inverse=True)."
-            )
+    check_numbers("accuracy", (prediction, target), "biuf")
     wide = prediction.ndim > 1 and prediction.shape[-1] > 1 and target.ndim < prediction.ndim
     wide = wide or (prediction.ndim == 2 and prediction.shape[1] > 1)
     shapes = [prediction.shape[:-1] if wide else prediction.shape, *([prediction.shape] if wide else [])]
@@ -405,9 +399,7 @@ def accuracy(prediction: Any, target: Any, threshold: float | None = None) -> fl
         right = target.argmax(axis=-1) if target.shape == prediction.shape else target
         return float(np.mean(prediction.argmax(axis=-1) == _labels(right, prediction.shape[-1], threshold)))
     if not np.isin(target, (0, 1)).all():
-        raise ValueError(
-            f"accuracy got targets from {target.min()} to {target.max()}: of two classes, 0 or 1 is wanted"
-        )
+        raise ValueError(f"accuracy got targets from {target.min()} to {target.max()}: of two classes, 0 or 1 wanted")
     low, high = prediction.min(), prediction.max()
     rounding = 16 * np.finfo(np.result_type(prediction, np.float16)).eps
     if threshold is None and (low < -rounding or high > 1 + rounding):
@@ -420,9 +412,7 @@ def accuracy(prediction: Any, target: Any, threshold: float | None = None) -> fl
 
 def _labels(labels: Array, classes: int, threshold: float | None) -> Array:
     if threshold is not None:
-        raise ValueError(
-            f"accuracy got threshold={threshold} for {classes} classes, of which the largest number decides"
-        )
+        raise ValueError(f"accuracy got threshold={threshold} for {classes} classes, where the largest number decides")
     if labels.min() < 0 or labels.max() >= classes or (labels != np.floor(labels)).any():
         raise ValueError(f"accuracy got labels from {labels.min()} to {labels.max()}: wanted 0 to {classes - 1}")
     return labels

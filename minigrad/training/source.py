@@ -25,9 +25,9 @@ Parts: TypeAlias = Generator[tuple[Any, Sequence[Array]], None, None]
 class Source(NamedTuple):
     """Data to go through again and again.
 
-    `batches(rng)` gives, for each batch, what it holds (x alone, or x and y) and the arrays in that; of data in memory,
-    a share of each, if there is one. `whole` holds all of it where it is in memory, `samples` tells how many there are,
-    or 0 where that is not known, and `stream` is the user's, if it is one.
+    `batches(rng, share)` gives, for each batch, what it holds (x alone, or x and y) and the arrays in that: of arrays
+    the `share` of each, if there is one. `whole` holds all of it where it is in memory, `samples` tells how many there
+    are, or 0 where that is not known, and `stream` is the user's, if it is one.
     """
 
     batches: Callable[..., Parts]
@@ -110,16 +110,13 @@ def _checked(name: str, stream: Any, pairs: bool) -> Parts:
             raise ValueError(f"{where} holds arrays of {shapes_of(arrays)}; wanted {first} axes, as in batch 1.")
         yield tree, arrays
     if first is None:
-        raise ValueError(
-            f"{name} gave no batches; wanted at least one in each epoch: a function has to make an iterator each time."
-        )
+        raise ValueError(f"{name} gave no batches; wanted some in each epoch: a function makes an iterator each time")
 
 
 def _check_rows(where: str, arrays: Sequence[Array]) -> None:
     lengths = {array.shape[:1] for array in arrays}
     if len(lengths) > 1 or lengths & {(), (0,)}:
-        wanted = "as many rows in each, and at least one"
-        raise ValueError(f"{where} holds arrays of {shapes_of(arrays)}; wanted {wanted}.")
+        raise ValueError(f"{where} holds arrays of {shapes_of(arrays)}; wanted as many rows in each, and at least one.")
 
 
 def shapes_of(arrays: Sequence[Array]) -> str:

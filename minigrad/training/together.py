@@ -43,7 +43,7 @@ def begin(training: Training, ranks: Ranks, columns: dict[str, list[Array]], **o
 def take_over(training: Training, ranks: Ranks) -> None:
     """Take over the state that the training has on rank 0."""
     if ranks.size > 1:
-        arrays = ranks.first(snapshot(training))
+        arrays = ranks.from_first(snapshot(training))
         if ranks.rank:
             training.lr = float(arrays["lr"])
             restore(training, arrays)
@@ -52,7 +52,7 @@ def take_over(training: Training, ranks: Ranks) -> None:
 def part_ways(training: Training, ranks: Ranks) -> None:
     """Let what is random in the model be different on each rank, until all take over the state of rank 0."""
     if ranks.rank:
-        ranks.part(named_generators(training.trained()).values())
+        ranks.set_apart(named_generators(training.trained()).values())
 
 
 def compare(training: Training, ranks: Ranks) -> None:
@@ -60,9 +60,7 @@ def compare(training: Training, ranks: Ranks) -> None:
     if ranks.size > 1:
         state = snapshot(training).items()
         arrays = {name: array for name, array in state if name.startswith(("tensors/", "optimizer/"))}
-        hint = (
-            f"after epoch {training.epoch + 1}, though all do the same steps; look for what is done on that rank alone"
-        )
+        hint = f"after epoch {training.epoch + 1} of the same steps; look for what is done on that rank alone"
         averaged = ranks.compared(arrays, hint, [f"tensors/{name}" for name in _no_parameters(training)])
         load_state_dict(training.trained(), below("tensors/", averaged), strict=False)
 

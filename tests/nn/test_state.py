@@ -540,7 +540,7 @@ def test_no_number_is_changed_to_fit(own: Any, value: Any, fits: bool, kind: str
         holder.load_state_dict({"n": value})
         np.testing.assert_allclose(holder.state_dict()["n"], value, rtol=1e-6)
     else:
-        with pytest.raises(ValueError, match=r"not of dtype .*: n has numbers of dtype|not a real number: n is"):
+        with pytest.raises(ValueError, match=r"not of dtype .*: n has numbers of|not a real number: n is"):
             holder.load_state_dict({"n": value})
         assert holder.state_dict()["n"] == own
     assert holder.state_dict()["n"].dtype == np.asarray(own).dtype

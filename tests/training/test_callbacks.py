@@ -471,7 +471,7 @@ def test_a_folder_that_is_not_there_is_missed_at_once(name, tmp_path):
     (tmp_path / "file").write_text("")
     model = network()
     before = bits(model)
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .* for the checkpoint checkpoint.npz: make it"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .* for the checkpoint checkpoint.npz: make it"):
         fit(model, callbacks=[mg.Checkpoint(tmp_path / name)])
     assert bits(model) == before
 

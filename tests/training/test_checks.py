@@ -124,7 +124,7 @@ BAD_DATA = {
     "sparse": (Sparse, TypeError, r"a sparse Sparse: make an array of it, by its method toarray\(\)"),
     "masked": (lambda: np.ma.masked_array(X, X > 1), TypeError, "a masked array, whose mask would be lost"),
     "ragged": (lambda: [[1, 2], [3]] * ROWS, ValueError, "rows of unequal lengths"),
-    "objects": (lambda: X.astype(object), TypeError, "ndarray of objects; wanted an array of numbers"),
+    "objects": (lambda: X.astype(object), TypeError, "ndarray of objects; wanted numbers"),
     "none": (lambda: None, TypeError, "NoneType of objects"),
     "dicts in a list": (lambda: [{"a": 1}] * ROWS, TypeError, "list of objects"),
     "nothing in a dict": (dict, TypeError, "dict of objects"),

@@ -600,7 +600,7 @@ def test_accuracy_of_nan_is_nan(prediction):
         (SCORES, [0, 1, 2, 3], {}, ValueError, "labels from 0 to 3: wanted 0 to 2"),
         (SCORES, [0, 1, 2, -1], {}, ValueError, "labels from -1 to 2: wanted 0 to 2"),
         (SCORES, [0, 1, 2, 1.5], {}, ValueError, r"labels from 0.0 to 2.0: wanted 0 to 2"),
-        (SCORES, [0, 1, 2, 2], {"threshold": 0.5}, ValueError, "threshold=0.5 for 3 classes, of which the largest"),
+        (SCORES, [0, 1, 2, 2], {"threshold": 0.5}, ValueError, "threshold=0.5 for 3 classes, where the largest"),
         ([0.7, 0.2], ["a", "b"], {}, TypeError, "values of dtype <U1: it takes numbers"),
         (SCORES, ["a"] * 4, {}, TypeError, "values of dtype <U1"),
         (SCORES, [None] * 4, {}, TypeError, "values of dtype object"),

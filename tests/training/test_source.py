@@ -185,7 +185,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "generator": (once(), TypeError, "data got <generator .*gives its rows once.* hand over the function that makes"),
     "iterator": (iter(PAIRS), TypeError, "data got <list_iterator .*hand over the function"),
     "nothing at all": (lambda: None, TypeError, "data was called and gave None; wanted an iterator of batches"),
-    "nothing": (lambda: [], ValueError, "data gave no batches; wanted at least one in each epoch"),
+    "nothing": (lambda: [], ValueError, "data gave no batches; wanted some in each epoch"),
     "a list of batches": (
         PAIRS,
         TypeError,
@@ -212,7 +212,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         r"batch 2 holds arrays of shape \(11, 2\) and \(11,\); wanted \(2, 2\) axes, as in batch 1",
     ),
     "structure": (lambda: [(X, Y), ((X,), Y)], ValueError, r"batch 2\[0\] is a tuple.*; give it|batch 2.*structure"),
-    "objects": (lambda: [(X.astype(object), Y)], TypeError, "batch 1: x got ndarray of objects; wanted an array of"),
+    "objects": (lambda: [(X.astype(object), Y)], TypeError, "batch 1: x got ndarray of objects; wanted numbers"),
     "ragged": (lambda: [(X, [[1], [1, 2]])], ValueError, "batch 1: y got rows of unequal lengths"),
 }
 
@@ -248,7 +248,7 @@ def test_batches_of_x_that_are_none(stream, error, message):
 
 def test_a_function_that_gives_the_same_iterator_again_is_found_out():
     shared = once()
-    with pytest.raises(ValueError, match=r"data gave no batches; .* a function has to make an iterator each time"):
+    with pytest.raises(ValueError, match=r"data gave no batches; .* a function makes an iterator each time"):
         fit(network(), data=lambda: shared)
 
 
