@@ -31,12 +31,9 @@ SIZES = 2, 3, 31  # of the batches that are traced: small ones, and one for whic
 
 
 def export_onnx(
-    model: Function,
-    example_inputs: Any,
-    path: str | os.PathLike[str],
-    *,
+    model: Function, example_inputs: Any, path: str | os.PathLike[str], *,
     batch_axes: int | Sequence[int | None] | None = 0,
-) -> None:
+) -> None:  # fmt: skip
     """Write a model, or any function of arrays, as an ONNX file, for where Python is not; needs the extra `onnx`.
 
     `example_inputs` is an array, or a tuple of arguments, in which arrays may lie in lists, tuples and dicts. The file

@@ -339,13 +339,9 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
+        self, parameters: Parameters, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False,
         weight_decay: float = 0.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         at_least_zero(momentum=momentum)
         if not isinstance(nesterov, bool):
             raise TypeError(f"got nesterov={nesterov!r}; wanted True or False.")
@@ -381,13 +377,9 @@ class RMSprop(Optimizer):
     slots = ("s",)
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 0.01,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
+        self, parameters: Parameters, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8,
         weight_decay: float = 0.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         fraction(alpha=alpha)
         at_least_zero(eps=eps)
         self.alpha, self.eps = alpha, eps
@@ -417,13 +409,9 @@ class Adam(Optimizer):
     slots = ("m", "v")
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 0.001,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        self, parameters: Parameters, lr: float = 0.001, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"got betas={betas!r}; wanted two numbers, such as (0.9, 0.999).")
         fraction(beta1=betas[0], beta2=betas[1])
@@ -455,13 +443,9 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 0.001,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        self, parameters: Parameters, lr: float = 0.001, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.01,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
     def decay(self, p: Any, g: Any) -> tuple[Any, Any]:
