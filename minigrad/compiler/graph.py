@@ -199,8 +199,7 @@ def twice_negative(graph: Graph, value: Value) -> Any:
 @identity(np.transpose)
 def twice_transposed(graph: Graph, value: Value) -> Any:
     x = value.args[0]
-    reversing = all(len(y.args) == 1 or y.args[1] is None for y in (x, value)) if _made_by(x, np.transpose) else False
-    return x.args[0] if reversing else None
+    return x.args[0] if is_transpose(value) and is_transpose(x) else None
 
 
 @identity(np.multiply, np.divide)
@@ -308,6 +307,11 @@ def sum_of_products(graph: Graph, value: Value) -> Any:
 
 def _made_by(x: Any, function: Function) -> bool:
     return isinstance(x, Value) and x.function is function
+
+
+def is_transpose(x: Any) -> bool:
+    """Whether it is all axes of another value reversed, which is written x.T where it is used."""
+    return _made_by(x, np.transpose) and not x.kwargs and (len(x.args) == 1 or x.args[1] is None)
 
 
 def _number(x: Any) -> Any:

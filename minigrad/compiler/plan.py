@@ -66,16 +66,6 @@ def may_replace(value: Value, x: Value, owners: Mapping[Value, set[Value]]) -> b
     return in_place(value)
 
 
-def is_transpose(value: Any) -> bool:
-    """Whether it is all axes of another value reversed, which is written x.T where it is used."""
-    return (
-        isinstance(value, Value)
-        and value.function is np.transpose
-        and not value.kwargs
-        and (len(value.args) == 1 or value.args[1] is None)
-    )
-
-
 def kind_of(value: Value) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
     """What a buffer for the value has to be: of a shape, a dtype and an order of memory, that of C for products."""
     keeps = in_place(value) or value.function is PUT_ADD or value.function in METHODS
@@ -152,12 +142,9 @@ class Plan:
     """
 
     def __init__(
-        self,
-        steps: Sequence[Value | Block],
-        kept: Iterable[Value],
-        given: Mapping[Value, str] = MappingProxyType({}),
+        self, steps: Sequence[Value | Block], kept: Iterable[Value], given: Mapping[Value, str] = MappingProxyType({}),
         letter: str = "b",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.buffers: dict[str, tuple[tuple[int, ...], Any, tuple[int, ...]]] = {}
         self.place = dict(given)
         self.kept = leaving = set(kept)

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.compiler.graph import OPERATORS, PUT_ADD, Value, constant_key, is_uniform
+from minigrad.compiler.graph import OPERATORS, PUT_ADD, Value, constant_key, is_transpose, is_uniform
 
 from minigrad.compiler.plan import (  # isort: skip
-    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_transpose, is_view, kind_of, results,
-    takes_out,
+    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_view, kind_of, results, takes_out,
 )  # fmt: skip
 from minigrad.engine import Array, Function, name_of
 from minigrad.tables.rules import add_at, concatenate
@@ -147,13 +146,8 @@ class Writer:
         chunk, starts = self.new_name("chunk"), f"range(0, {length}, {rows})"
         run = f"{chunk}({starts})" if threads == 1 else f"{self.function(in_threads)}({chunk}, {starts}, {threads})"
         after = [f"{self.name(x)} = {reduce}({name})" for name, x in zip(parts, block.sums, strict=True)]
-        return [
-            *before,
-            f"def {chunk}(starts):",
-            *indented([*memory, "for i in starts:", *indented(body)]),
-            run,
-            *after,
-        ]
+        work = [f"def {chunk}(starts):", *indented([*memory, "for i in starts:", *indented(body)])]
+        return [*before, *work, run, *after]
 
     def call(self, value: Value, out: str | None) -> str:
         """The call that makes a value, which is written to `out` where that is a name."""
