@@ -418,8 +418,7 @@ class Differentiated:
             )
         if not isinstance(value, (Tensor, np.ndarray, np.generic, float, complex)):
             raise TypeError(
-                f"only real numbers and arrays of them have derivatives, and {name_of(f)} returned {value!r}: does it "
-                "return its answer?"
+                f"derivatives are of numbers, and {name_of(f)} returned {value!r}: does it return its answer?"
             )
         self.value = as_tensor(value)
         if (dtype := self.value.dtype).kind not in "fc":

@@ -40,10 +40,7 @@ def signature(x: Any) -> Any:
         return x.shape, x.dtype, x.requires_grad
     if isinstance(x, ARRAYS):
         if not isinstance(x, (np.generic, np.memmap)):
-            raise TypeError(
-                f"a compiled function got a {type(x).__name__}, whose own rules a program does not know: give it "
-                "np.asarray(x), or fill a masked array."
-            )
+            raise TypeError(f"a program knows no {type(x).__name__}: give it np.asarray(x), or fill a masked array.")
         return x.shape, x.dtype, isinstance(x, np.generic)
     if isinstance(x, (int, float, complex, str, bytes, type(None), slice, range)):
         return type(x), repr(x)  # which tells 0.0 from -0.0

@@ -80,10 +80,8 @@ def _is_kept(item: Any, owner: Any, rest: str) -> bool:
 def _check_set(name: str, things: Any) -> None:
     for thing in things:
         if any(isinstance(part, Tensor) or is_generator(part) for _, part in named(thing)):
-            raise TypeError(
-                f"{name or 'this'} is a set that holds {type(thing).__name__}: what is in it has no order, and so no "
-                "names. Keep it in a list or a dict."
-            )
+            what = f"{name or 'this'} is a set that holds {type(thing).__name__}"
+            raise TypeError(f"{what}: what is in it has no order, and so no names. Keep it in a list or a dict.")
 
 
 def named_state(obj: Any) -> dict[str, Any]:

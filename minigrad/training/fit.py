@@ -18,14 +18,14 @@ from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_
 from minigrad.names import keywords_here
 from minigrad.nn.losses import check_numbers
 from minigrad.nn.module import in_mode
-from minigrad.nn.state import named_parameters
+from minigrad.nn.state import named_generators, named_parameters
 from minigrad.optim import Optimizer, Schedule
 from minigrad.sample import Rng, generator
 from minigrad.training.callbacks import Checkpoint, started
 from minigrad.training.history import History, Training
 from minigrad.training.progress import Silent, reporter
 from minigrad.training.source import Source, Stream, ahead, shapes_of, source
-from minigrad.training.together import begin, compare, part_ways, take_over, together
+from minigrad.training.together import begin, compare, take_over, together
 from minigrad.trees import flatten
 
 from minigrad.training.checks import (  # isort: skip
@@ -132,7 +132,7 @@ def fit(
             while training.epoch < epochs and not training.stopped and not stops:
                 parts = given.batches(training.rng, ranks.shard if arrays else None)
                 parts = stack.enter_context(closing(ahead(parts) if prefetch else parts))
-                part_ways(training, ranks)
+                ranks.set_apart(named_generators(training.trained()).values())
                 shares = parts if arrays else ranks.shares(parts)
                 shares = shares if checked else _with_mean_checked(model, loss, shares, ranks)
                 checked = True
@@ -168,10 +168,8 @@ def _step(model: Function, loss: Function, optimizer: Optimizer, clip: Any, comp
         prediction = model(x)
         value = loss(prediction, y)
         if not isinstance(value, Tensor) or value.size != 1:
-            raise TypeError(
-                f"the loss returned {type(value).__name__} of shape {np.shape(value)}: fit needs one "
-                'number, as a Tensor. Reduce it (reduction="mean"), and leave it a Tensor.'
-            )
+            what = f"{type(value).__name__} of shape {np.shape(value)}"
+            raise TypeError(f'the loss returned {what}; wanted a Tensor of one number: reduce it (reduction="mean").')
         checked = _finite(value)
         value.backward()
         return _numbers(prediction), checked
@@ -332,13 +330,9 @@ def _answers(model: Function, parts: Iterable[Any]) -> Iterator[tuple[Any, int]]
 
 @keywords_here
 def evaluate(
-    model: Function,
-    loss: Function,
-    data: tuple[Any, Any] | Stream,
-    *,
-    metrics: Metrics = (),
+    model: Function, loss: Function, data: tuple[Any, Any] | Stream, *, metrics: Metrics = (),
     batch_size: int | None = 256,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """The loss and the metrics of `model` on `data`, a pair of arrays (x, y), by name; see `fit` and `predict`.
 
     As in training, the loss is given Tensors for predictions, and the metrics are given arrays; `batch_size` is as in
@@ -403,10 +397,7 @@ def accuracy(prediction: Any, target: Any, threshold: float | None = None) -> fl
     low, high = prediction.min(), prediction.max()
     rounding = 16 * np.finfo(np.result_type(prediction, np.float16)).eps
     if threshold is None and (low < -rounding or high > 1 + rounding):
-        raise ValueError(
-            f"accuracy got predictions from {low} to {high}, which are no probabilities: say where the classes part, "
-            "as in threshold=0 for logits"
-        )
+        raise ValueError(f"accuracy got predictions from {low} to {high}, no probabilities: say threshold=0 for logits")
     return float(np.mean((prediction > (0.5 if threshold is None else threshold)) == target))
 
 

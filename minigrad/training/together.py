@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.distributed import Ranks, some_rows
 from minigrad.engine import Array
-from minigrad.nn.state import load_state_dict, named_generators, named_parameters, named_state
+from minigrad.nn.state import load_state_dict, named_parameters, named_state
 from minigrad.training.callbacks import below, restore, snapshot
 from minigrad.training.history import Training
 
@@ -47,12 +47,6 @@ def take_over(training: Training, ranks: Ranks) -> None:
         if ranks.rank:
             training.lr = float(arrays["lr"])
             restore(training, arrays)
-
-
-def part_ways(training: Training, ranks: Ranks) -> None:
-    """Let what is random in the model be different on each rank, until all take over the state of rank 0."""
-    if ranks.rank:
-        ranks.set_apart(named_generators(training.trained()).values())
 
 
 def compare(training: Training, ranks: Ranks) -> None:

@@ -594,7 +594,7 @@ def test_accuracy_of_nan_is_nan(prediction):
             [1, 0],
             {},
             ValueError,
-            "predictions from -2.0 to 3.0, which are no prob.*threshold=0 for logits",
+            "predictions from -2.0 to 3.0, no probabilities.*threshold=0 for logits",
         ),
         ([1.001, 0.2], [1, 0], {}, ValueError, "no probabilities"),
         (SCORES, [0, 1, 2, 3], {}, ValueError, "labels from 0 to 3: wanted 0 to 2"),
