@@ -1,7 +1,9 @@
 """The fixture `demo`: demo("xor") is the module demos/xor.py."""
 
+import contextlib
 import importlib.util
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -28,3 +30,21 @@ def playground():
     """The module demos/playground.py, once for all tests of a file."""
     with pytest.MonkeyPatch.context() as patch:
         yield load(patch, "playground")
+
+
+@pytest.fixture(scope="module")
+def running(playground):
+    """running(digits) is a block with a playground that serves, on a free port."""
+
+    @contextlib.contextmanager
+    def running(digits, epochs=1):
+        with playground.Playground(0, 0, playground.Reader(digits, 0, epochs)) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            try:
+                yield server
+            finally:
+                server.shutdown()
+                thread.join()
+
+    return running

@@ -44,22 +44,9 @@ def few_digits(digits):
     return (x[:200], y[:200]), (x_test[:50], y_test[:50])
 
 
-@contextlib.contextmanager
-def running(playground, digits, epochs=1):
-    """A server that serves, on a free port."""
-    with playground.Playground(0, 0, playground.Reader(digits, 0, epochs)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
-def server(playground, few_digits):
-    with running(playground, few_digits) as server:
+def server(running, few_digits):
+    with running(few_digits) as server:
         until(lambda: server.reader.model is not None)
         yield server
 
@@ -738,10 +725,10 @@ def test_an_error_of_ours_is_shown_where_the_server_was_started(server, capfd, m
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_all_threads_end_with_the_server(playground, few_digits):
+def test_all_threads_end_with_the_server(running, few_digits):
     before = set(threading.enumerate())
     with contextlib.ExitStack() as stack:
-        with running(playground, few_digits, epochs=10**9) as server:  # a reader in the middle of its training,
+        with running(few_digits, epochs=10**9) as server:  # a reader in the middle of its training,
             for start in (b"", b"POST /read HT", b"POST /read HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"):  # idle pages,
                 connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=20)
                 stack.enter_context(connection).sendall(start)

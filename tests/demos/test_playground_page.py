@@ -4,7 +4,6 @@ import base64
 import math
 import re
 import shutil
-import threading
 import time
 from pathlib import Path
 
@@ -32,16 +31,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def server(playground):
-    digits = mg.data.load_mnist(DEMOS / "data" / "mnist_5k.npz")
-    with playground.Playground(0, 0, playground.Reader(digits, 0)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def server(playground, running):
+    with running(mg.data.load_mnist(DEMOS / "data" / "mnist_5k.npz"), playground.EPOCHS) as server:
+        yield server
 
 
 @pytest.fixture
