@@ -4,22 +4,20 @@ import numpy as np
 
 from minigrad.engine import constants, refusals
 
-constants.update(
-    {
-        *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
-        *(np.logical_and, np.logical_or, np.logical_xor, np.logical_not),
-        *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift),
-        *(np.isnan, np.isinf, np.isfinite, np.isneginf, np.isposinf, np.signbit, np.isclose, np.allclose),
-        *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.argwhere, np.searchsorted),
-        *(np.any, np.all, np.array_equal, np.array_equiv, np.iscomplexobj, np.isrealobj),
-        *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like),
-        *(np.digitize, np.isin, np.lexsort, np.argpartition, np.nanargmax, np.nanargmin),
-        *(np.isreal, np.iscomplex, np.isnat, np.gcd, np.lcm, np.bitwise_count),
-        *(np.can_cast, np.common_type, np.min_scalar_type, np.diag_indices_from, np.tril_indices_from),
-        *(np.triu_indices_from, np.einsum_path, np.unravel_index, np.ravel_multi_index, np.packbits, np.unpackbits),
-        *(np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory),
-    }
-)
+constants |= {
+    *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
+    *(np.logical_and, np.logical_or, np.logical_xor, np.logical_not),
+    *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift),
+    *(np.isnan, np.isinf, np.isfinite, np.isneginf, np.isposinf, np.signbit, np.isclose, np.allclose),
+    *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.argwhere, np.searchsorted),
+    *(np.any, np.all, np.array_equal, np.array_equiv, np.iscomplexobj, np.isrealobj),
+    *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like),
+    *(np.digitize, np.isin, np.lexsort, np.argpartition, np.nanargmax, np.nanargmin),
+    *(np.isreal, np.iscomplex, np.isnat, np.gcd, np.lcm, np.bitwise_count),
+    *(np.can_cast, np.common_type, np.min_scalar_type, np.diag_indices_from, np.tril_indices_from),
+    *(np.triu_indices_from, np.einsum_path, np.unravel_index, np.ravel_multi_index, np.packbits, np.unpackbits),
+    *(np.array_repr, np.array_str, np.array2string, np.shares_memory, np.may_share_memory),
+}
 constants.update(f.outer for f in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal))
 for logical in (np.logical_and, np.logical_or, np.logical_xor):
     constants.update((logical.outer, logical.reduce, logical.accumulate))
@@ -27,7 +25,6 @@ for logical in (np.logical_and, np.logical_or, np.logical_xor):
 IN_PLACE = "writes into its argument, which a Tensor forbids: make a new one with minigrad.put or np.where"
 SETS = "returns as many numbers as happen to differ, which has no derivative: index the Tensor with a set of places"
 COUNTS = "counts, and counts have no derivative: pass t.detach().data, or use np.bincount for sums of weights"
-COMPLEX = "needs complex numbers, which minigrad does not differentiate"
 FILES = "writes numbers and no history: pass t.detach().data"
 DATES = "is about dates and bits, not about real numbers"
 
@@ -36,7 +33,9 @@ for reason, names in {
     IN_PLACE: "copyto fill_diagonal place put putmask put_along_axis",
     SETS: "unique unique_all unique_counts unique_inverse unique_values intersect1d union1d setdiff1d setxor1d",
     COUNTS: "histogram histogram2d histogramdd histogram_bin_edges",
-    COMPLEX: "roots sort_complex poly",
+    "finds eigenvalues: write np.linalg.eigvals of the companion matrix": "roots",
+    "multiplies factors: write np.convolve of them": "poly",
+    "sorts by both parts: write t[np.lexsort((np.imag(t), np.real(t)))]": "sort_complex",
     FILES: "save savez savez_compressed savetxt",
     DATES: "busday_count busday_offset is_busday datetime_as_string",
     "is an old name: write np.trapezoid": "trapz",
