@@ -162,12 +162,8 @@ class Ranks:
         here = [each for each in told if each[0] == platform.node()]
         wanted, cores = sum(its for *_, its in here), set[int]().union(*(its for _, its, _ in here))
         if wanted > max(len(cores), len(here)) and self.rank == 0:
-            warnings.warn(
-                f"{len(here)} ranks with {wanted} threads for matrix products share {len(cores)} cores, and wait for "
-                "each other: set OMP_NUM_THREADS=1 before Python starts.",
-                RuntimeWarning,
-                stacklevel=7,  # where fit was called
-            )
+            what = f"{len(here)} ranks with {wanted} threads for products wait for each other on {len(cores)} cores"
+            warnings.warn(f"{what}: set OMP_NUM_THREADS=1 before Python starts.", RuntimeWarning, stacklevel=7)  # of fit
 
     def shard(self, n: int) -> slice:
         """The share that this rank has in n samples."""
@@ -286,8 +282,6 @@ class Ranks:
 
     def from_first(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays of rank 0; those that were compared and have not changed since are not sent."""
-        if self.size == 1:
-            return {**arrays}
         new = {} if self.rank else {name: a for name, a in arrays.items() if self.known.get(name) != checksum(a)}
         return {**arrays, **self.communicator.bcast(new)}
 

@@ -152,9 +152,8 @@ say_instead(Tensor, {**OF_ARRAYS, **UFUNCS, **TENSORS})
 def missing(room: str, name: str) -> AttributeError:
     """The error for a name that a room does not have, which says what to write."""
     instead = ROOMS.get(name, f"np.{name}" if callable(vars(np).get(name)) else "")
-    return AttributeError(
-        f"module {room!r} has no attribute {name!r}" + (f": write {instead}." if instead else ""), name=name
-    )
+    hint = f": write {instead}." if instead else ""
+    return AttributeError(f"module {room!r} has no attribute {name!r}{hint}", name=name)
 
 
 def door(room: str) -> tuple[Callable[[str], NoReturn], Callable[[], list[str]]]:

@@ -252,9 +252,8 @@ class Recorder(Mode):
             self.refuse("draws random numbers inside of a function that minigrad has in its tables")
         args = mapped(self.current, tuple(args))
         tensors = [leaf for leaf in leaves([args, kwargs]) if isinstance(leaf, Tensor)]
-        look = functools.partial(
-            self.known, how=f"calls {name_of(function)}, which returns as many numbers as it finds"
-        )
+        how = f"calls {name_of(function)}, which returns as many numbers as it finds"
+        look = functools.partial(self.known, how=how)
         if function in LOOKS:
             return function(*mapped(look, args), **mapped(look, kwargs))
         for tensor in tensors[1:] if function is getitem else ():

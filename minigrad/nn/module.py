@@ -118,9 +118,8 @@ class Module(Whole, metaclass=state.Constructed):
         if lines:
             return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
         default = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
-        options = {
-            k: v for k, v in vars(self).items() if isinstance(v, (bool, int, float, str, tuple)) and k != "training"
-        }
+        kinds = (bool, int, float, str, tuple)
+        options = {k: v for k, v in vars(self).items() if isinstance(v, kinds) and k != "training"}
         wanted = [repr(options.pop(k)) for k, v in default.items() if v is inspect.Parameter.empty and k in options]
         usual = {k: [repr(v), repr((v,)), repr((v, v))] for k, v in default.items() if wanted}  # one for each axis
         others = {k: v for k, v in options.items() if repr(v) not in usual.get(k, [])}

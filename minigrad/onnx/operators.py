@@ -362,10 +362,8 @@ ELEMENTS: dict[Any, Any] = {
     np.log2:         lambda o, x: o.Div(o.Log(x), math.log(2)),
     np.log10:        lambda o, x: o.Div(o.Log(x), math.log(10)),
     np.log1p:        log1p,
-    np.deg2rad:      lambda o, x: o.Mul(x, math.pi / 180),
-    np.radians:      lambda o, x: o.Mul(x, math.pi / 180),
-    np.rad2deg:      lambda o, x: o.Mul(x, 180 / math.pi),
-    np.degrees:      lambda o, x: o.Mul(x, 180 / math.pi),
+    **dict.fromkeys((np.deg2rad, np.radians), lambda o, x: o.Mul(x, math.pi / 180)),
+    **dict.fromkeys((np.rad2deg, np.degrees), lambda o, x: o.Mul(x, 180 / math.pi)),
     np.invert:       lambda o, x: o.Equal(x, 0) if o.answer.dtype == bool else o.BitwiseNot(x),
     np.fmax:         lambda o, x, y: o.Where(o.IsNaN(x), y, o.Where(o.IsNaN(y), x, o.Max(x, y))),
     np.fmin:         lambda o, x, y: o.Where(o.IsNaN(x), y, o.Where(o.IsNaN(y), x, o.Min(x, y))),
@@ -395,16 +393,13 @@ TESTS: dict[Any, Any] = {
 # All others. `o.answer` has the shape and the dtype of the answer, and numbers are of this dtype.
 RULES: dict[Any, Any] = {
     # the same numbers
-    argument:          lambda o, x, *a, **k: x,
-    np.copy:           lambda o, x, *a, **k: x,
+    **dict.fromkeys((argument, np.copy, in_unit_interval), lambda o, x, *a, **k: x),
     np.ndarray.astype: lambda o, x, *a, **k: o.cast(x, o.dtype),
     in_range:          lambda o, x, ignore=None, **k: x if ignore is None else o.Where(o.Equal(x, ignore), 0, x),
-    in_unit_interval:  lambda o, x, **k: x,
     excess:            lambda o, x: o.Sub(o.Min(o.Max(x, 0), 1), x),
     # in another form
     np.reshape:        lambda o, x, shape, order="C", **k: reshaped(o, x, o.answer.shape, order),
-    np.squeeze:        lambda o, x, *a, **k: reshaped(o, x, o.answer.shape),
-    np.expand_dims:    lambda o, x, *a, **k: reshaped(o, x, o.answer.shape),
+    **dict.fromkeys((np.squeeze, np.expand_dims), lambda o, x, *a, **k: reshaped(o, x, o.answer.shape)),
     **{f: partial(axes_moved, f) for f in (np.transpose, np.swapaxes, np.moveaxis)},
     **{f: partial(elements_moved, f) for f in (np.flip, np.roll, np.rot90, np.diagonal, sliding_window_view)},
     windows:           all_windows,

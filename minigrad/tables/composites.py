@@ -123,9 +123,7 @@ def inner(x, y):
 # --------------------------------------------------------------------------------------------- sums and averages
 
 
-composites[np.ptp] = lambda x, axis=None, out=None, keepdims=False: (
-    np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
-)
+composites[np.ptp] = lambda x, *args, **kwargs: np.max(x, *args, **kwargs) - np.min(x, *args, **kwargs)
 
 
 @composite(np.average)
