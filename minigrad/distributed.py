@@ -163,7 +163,7 @@ class Ranks:
         wanted, cores = sum(its for *_, its in here), set[int]().union(*(its for _, its, _ in here))
         if wanted > max(len(cores), len(here)) and self.rank == 0:
             what = f"{len(here)} ranks with {wanted} threads for products wait for each other on {len(cores)} cores"
-            warnings.warn(f"{what}: set OMP_NUM_THREADS=1 before Python starts.", RuntimeWarning, stacklevel=7)  # of fit
+            warnings.warn(f"{what}: set OMP_NUM_THREADS=1 before Python starts.", RuntimeWarning, stacklevel=7)
 
     def shard(self, n: int) -> slice:
         """The share that this rank has in n samples."""

@@ -307,7 +307,7 @@ def test_pictures_are_small() -> None:
 
 
 def test_the_package_is_small() -> None:
-    assert lines(SOURCES) <= 15_850
+    assert lines(SOURCES) <= 16_000
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=shown)
