@@ -340,7 +340,7 @@ def test_no_function_is_in_two_tables() -> None:
 @pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_composite(function: Callable[..., Any]) -> None:
-    for number, row in enumerate(cases[function][:: scale(2, 1)]):
+    for number, row in enumerate(cases[function][:: scale(3, 1)]):
         check(row, exact=False, number=number)
 
 

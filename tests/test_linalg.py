@@ -200,7 +200,7 @@ spellings = {f: rows for f, rows in cases.items() if f in composites}
 
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_function(function: Callable[..., Any]) -> None:
-    for number, row in enumerate(cases[function][:: profiles.scale(2, 1)]):
+    for number, row in enumerate(cases[function][:: profiles.scale(3, 1)]):
         check(row, exact=False, number=number)
 
 
