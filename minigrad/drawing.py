@@ -302,23 +302,29 @@ def of_program(source: str) -> Graph:
     given |= dict(re.findall(r"# (\w+): (\w+ \(.*\))", source))  # what the parameters are
     constants = dict(re.findall(r"^(\w+) = np\.array\(([^,[]+),", source, re.MULTILINE))
     writer, whole = dict[str, int](), dict[str, str]()  # the box that wrote to an array last; what some rows are of
+    parts = dict[str, list[str]]()  # of arrays that are made part by part
     for line in source.partition("def forward(")[2].splitlines():
         text, _, note = (part.strip() for part in line.partition("  # "))
         if text.startswith("def backward("):
             kind = "backward"
         elif rows := re.match(r"(\w+) = (\w+)\[(i:j|: j - i)\]$", text):
             whole[rows[1]] = rows[2]
+        elif (rows := re.match(r"(\w+) = (\w+)\[[:, \d]+\](\.reshape\(\(.*\)\))?$", text)) and rows[2] in parts:
+            parts[rows[2]].append(rows[1])
+        elif rows := re.match(r"(\w+) = np\.empty", text):
+            parts[rows[1]] = []
         elif rows := re.match(r"j = min\(i \+ (\d+)", text):
             path = ((len(boxes), f"{rows[1]} rows at a time"),)
         elif rows := re.match(r"return \((.*?)\), ", text):
             for name in set(re.findall(r"\w+", rows[1])) & {*writer}:
                 boxes[writer[name]].is_answer = True
-        elif re.search(r"^$|:$|^return|^[(#]|np\.empty|range\(", text) is None and (call := re.match(LINE, text)):
+        elif re.search(r"^$|:$|^return|^[(#]|range\(", text) is None and (call := re.match(LINE, text)):
             name, value = call[1], call[2]
             if name is None:  # it writes to its last argument, or copyto to its first
                 name = re.findall(r"\w+", value)[1 if value.startswith("copyto(") else -1]
                 value = re.sub(rf"(?<=copyto\(){name}, |, (out=)?{name}(?=\)$)", "", value)
             used = [whole.get(word, word) for word in dict.fromkeys(re.findall(r"\w+", value))]
+            used += [part for word in used for part in parts.get(word, ())]
             for word in used:
                 if word in given and word not in writer:
                     writer[word] = len(boxes)

@@ -208,6 +208,15 @@ def times_one(graph: Graph, value: Value) -> Any:
     return x if _number(y) == 1 else y if _number(x) == 1 and value.function is np.multiply else None
 
 
+@identity(np.multiply)
+def times_reciprocal(graph: Graph, value: Value) -> Any:
+    """x * (1 / y) is x / y, but for rounding."""
+    for x, y in (value.args, value.args[::-1]):
+        if _made_by(y, np.divide) and _number(y.args[0]) == 1 and y.dtype == value.dtype and y.dtype.kind == "f":
+            return graph.make(value, np.divide, (x, y.args[1]), {})
+    return None
+
+
 @identity(np.add, np.subtract)
 def plus_zero(graph: Graph, value: Value) -> Any:
     """x + 0 is x, but for the sign of a zero."""

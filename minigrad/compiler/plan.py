@@ -8,7 +8,8 @@ something new are taken for views.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -135,18 +136,49 @@ def grouped(calls: Iterable[Value]) -> list[Value | Block]:
     return steps
 
 
+def parts_of(
+    steps: Sequence[Value | Block], leaving: Collection[Value], given: Collection[Value]
+) -> dict[Value, tuple[Value, int]]:
+    """What need not be copied when it is joined with others, since it is made there: in which value, and from where on.
+
+    Beside such a value stands the reshaped one that is joined, which nothing else needs. What leaves the program shares
+    no memory with the whole, and what has a place that is `given` is made in that.
+    """
+    uses = Counter(x for step in steps for x in step.operands())
+    made = {x for x in steps if isinstance(x, Value) and takes_out(x) and x.function is not PUT_ADD and lies_as_in_c(x)}
+    parts: dict[Value, tuple[Value, int]] = {}
+    for whole in steps:
+        if not isinstance(whole, Value) or whole.function is not concatenate or not math.prod(whole.shape):
+            continue
+        axis, start = whole.kwargs["axis"] % len(whole.shape), 0
+        for x in whole.args if lies_as_in_c(whole) and whole not in leaving else ():
+            reshaped = x.function is np.reshape and x.kwargs in ({}, {"order": "C"}) and uses[x] == 1
+            part = x.args[0] if reshaped and x not in leaving else x
+            fits = part in made and part.dtype == whole.dtype and part.shape[:axis] == x.shape[:axis]
+            if fits and (axis == 0 or in_place(part)) and part not in parts and part not in given:
+                parts[part] = parts[x] = whole, start  # products are written to memory without gaps alone
+            start += x.shape[axis]
+    return parts
+
+
+def lies_as_in_c(value: Value) -> bool:
+    """Whether its axes lie in memory in their order."""
+    return value.order == tuple(range(len(value.shape)))
+
+
 class Plan:
     """Where every call writes its answer: the names of buffers, and what these are.
 
-    `steps` are in order; `kept` are values that leave the program, in memory of their own unless it is `given`.
+    `steps` are in order; `kept` are values that leave the program, in memory of their own unless it is `given`, and so
+    are `parts` of others.
     """
 
     def __init__(
         self, steps: Sequence[Value | Block], kept: Iterable[Value], given: Mapping[Value, str] = MappingProxyType({}),
-        letter: str = "b",
+        letter: str = "b", parts: Mapping[Value, tuple[Value, int]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.buffers: dict[str, tuple[tuple[int, ...], Any, tuple[int, ...]]] = {}
-        self.place = dict(given)
+        self.place, self.parts = dict(given), parts
         self.kept = leaving = set(kept)
         owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie, if not in its own
         last: dict[Value, int] = {}
@@ -166,8 +198,8 @@ class Plan:
             for value in results(step):
                 kind = kind_of(value)
                 is_call = step is value
-                if value in leaving or (not takes_out(value) if is_call else last[value] == i):  # inside of a block
-                    continue
+                if value in leaving or value in parts or (not takes_out(value) if is_call else last[value] == i):
+                    continue  # the last one is inside of a block
                 here = [x for x in dying if is_call and kind_of(x) == kind and may_replace(value, x, owners)]
                 if here:
                     dying.remove(here[0])

@@ -143,18 +143,12 @@ class Record:
             self.state[what][of_which] = value
 
     def add(self, event: Event) -> None:
-        plain = not (event.kwargs or event.facts or isinstance(event.result, (list, Exception)))
-        quick = plain and event.function not in (sampled, set_requires_grad) and all(map(self.is_plain, event.args))
+        plain = not (event.facts or isinstance(event.result, (list, Exception)))
+        quick = plain and event.function not in (sampled, set_requires_grad)
+        quick = quick and not any(self.kind(x) in ("array", "number") for x in leaves([event.args, event.kwargs]))
         self.events.append(event)
-        self.quick.append(
-            (event.function if quick else None, event.args, len(event.args), event.recording, event.result)
-        )
-
-    def is_plain(self, x: Any) -> bool:
-        """Whether an argument is the same one if it is the same object."""
-        if isinstance(x, tuple):
-            return all(map(self.is_plain, x))
-        return not isinstance(x, list) and self.kind(x) not in ("array", "number")
+        function, args, kwargs, result, _, recording, *_ = event
+        self.quick.append((function if quick else None, args, len(args), kwargs, recording, result))
 
     def kind(self, x: Any) -> str:
         return self.inputs[x].kind if isinstance(x, Tensor) and x in self.inputs else ""

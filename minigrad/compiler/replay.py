@@ -38,13 +38,13 @@ class Run(Recorder):
 
     def call(self, go_on: Function, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         try:
-            expected, wanted, count, on, result = self.quick[self.i]
+            expected, wanted, count, options, on, result = self.quick[self.i]
         except IndexError:
             return self.follow(go_on, function, args, kwargs)
         same = expected is function and on is self.on and ever_switched() is self.switch
-        if same and not kwargs and len(args) == count:
+        if same and len(args) == count and (not (kwargs or options) or is_same(kwargs, options)):
             for a, b in zip(args, wanted):  # noqa: B905 - strict takes longer
-                if a is not b and not same_index(a, b):
+                if a is not b and not is_same(a, b):
                     break
             else:
                 self.i += 1
@@ -200,17 +200,18 @@ class Run(Recorder):
         return True
 
 
-def same_index(a: Any, b: Any) -> bool:
-    """Whether two things are the same index, of integers and slices of such."""
+def is_same(a: Any, b: Any) -> bool:
+    """Whether two things are the same object, integer, or structure of such, which is quickly told."""
     kind = type(a)
-    if kind is not type(b):
-        return False
-    if kind is tuple:
-        return len(a) == len(b) and all(map(same_index, a, b))
-    if kind is slice:
-        parts = (a.start, b.start), (a.stop, b.stop), (a.step, b.step)
-        return all(x is y or (type(x) is type(y) is int and x == y) for x, y in parts)
-    return a is b or (kind is int and a == b)
+    if a is b or kind is not type(b):
+        return a is b
+    if kind is tuple or kind is list:
+        return len(a) == len(b) and all(map(is_same, a, b))
+    if kind is slice:  # of what is no tensor, as in `Recorder.slot`
+        return type(a.start) is type(b.start) and type(a.stop) is type(b.stop) and type(a.step) is type(b.step) and a == b
+    if kind is dict:
+        return a.keys() == b.keys() and all(map(is_same, a.values(), map(b.get, a)))
+    return kind is int and a == b
 
 
 def is_users(x: Any) -> bool:

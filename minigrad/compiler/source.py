@@ -17,7 +17,7 @@ import numpy as np
 from minigrad.compiler.graph import OPERATORS, PUT_ADD, Value, constant_key, is_transpose, is_uniform
 
 from minigrad.compiler.plan import (  # isort: skip
-    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_view, kind_of, results, takes_out,
+    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_view, kind_of, parts_of, results, takes_out,
 )  # fmt: skip
 from minigrad.engine import Array, Function, name_of
 from minigrad.tables.rules import add_at, concatenate
@@ -106,8 +106,35 @@ class Writer:
             return self.block(step)
         if is_transpose(step):
             return []
+        if step.function is concatenate and step in (whole for whole, _ in self.plan.parts.values()):
+            return self.joined(step)
+        if step in self.plan.parts:
+            return [] if step.function is np.reshape else self.part(step, *self.plan.parts[step])
         call = self.call(step, self.plan.place.get(step))
         return [commented(call if step in self.plan.place else f"{self.name(step)} = {call}", step)]
+
+    def part(self, value: Value, whole: Value, start: int) -> list[str]:
+        """The lines that make a value as a part of another one, whose memory is made before its first part."""
+        before = [] if whole in self.local else [f"{self.name(whole)} = {empty(*kind_of(whole))}"]
+        axis, shape = whole.kwargs["axis"] % len(whole.shape), list(whole.shape)
+        shape[axis] = math.prod(value.shape) * shape[axis] // math.prod(shape)
+        there = self.rows(whole, axis, start, shape[axis])
+        there += f".reshape({value.shape})" if value.shape != tuple(shape) else ""  # a view, see `parts_of`
+        name = self.name(value)
+        return [*before, f"{name} = {there}", commented(self.call(value, name), value)]
+
+    def joined(self, whole: Value) -> list[str]:
+        """The lines that copy to a value what was not made there."""
+        axis, start, lines = whole.kwargs["axis"] % len(whole.shape), 0, []
+        for x in whole.args:
+            count = x.shape[axis]
+            if count and self.plan.parts.get(x) != (whole, start):
+                lines.append(f"{self.rows(whole, axis, start, count)} = {self.text(x)}")
+            start += count
+        return lines
+
+    def rows(self, value: Value, axis: int, start: int, count: int) -> str:
+        return f"{self.name(value)}[{':, ' * axis}{start}:{start + count}]"
 
     def block(self, block: Block) -> list[str]:
         """A loop over some rows at a time."""
@@ -289,7 +316,9 @@ class Source:
         for value, memory in values.writes:
             if value not in self.direct and may_write(value, values.shared[memory], self.forward, self.safe, leaving):
                 self.direct[value] = self.writer.name(memory)
-        plan = self.writer.plan = Plan([*self.forward, *self.backward], [*leaving, *values.gradients], self.direct)
+        leaving += values.gradients
+        parts = {x: at for side in (self.forward, self.backward) for x, at in parts_of(side, leaving, self.direct).items()}
+        plan = self.writer.plan = Plan([*self.forward, *self.backward], leaving, self.direct, parts=parts)
         self.writer.local.update(plan.place)
         self.unpacked = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []
         body = [*self.forward_lines(), *(self.backward_lines() if values.gradients else [])]

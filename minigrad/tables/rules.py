@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from minigrad.engine import (  # isort: skip
     Choice, Node, Product, Selection, as_array, constant, quietly, shortcuts, unbroadcast, vjps,
@@ -132,7 +132,7 @@ vjps[np.max]          = Choice(lambda g, ans, x, *a, **k: spread_ties(g, ans, x,
 vjps[np.min]          = Choice(lambda g, ans, x, *a, **k: spread_ties(g, ans, x, *a, **k))
 vjps[np.sort]         = Choice(lambda g, ans, x, axis=-1, **k: unsorted(g, ans, x, axis))
 vjps[np.partition]    = Choice(lambda g, ans, x, kth, axis=-1, **k: unsorted(g, ans, x, axis))
-vjps[getitem]         = Choice(lambda g, ans, x, index: put_add(zeros_for(x), index, g), \
+vjps[getitem]         = Choice(lambda g, ans, x, index: at_index(g, x, index), \
                                add=lambda total, g, x, index: add_at(total, index, g), places=True)
 vjps[np.fmax.reduce]  = Choice(lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k))
 vjps[np.fmin.reduce]  = Choice(lambda g, ans, x, axis=0, **k: spread_ties(g, ans, x, axis, **k))
@@ -238,10 +238,13 @@ def lines_along(x, axis):
     return lines, lambda lines: np.moveaxis(np.reshape(lines, moved.shape), last, axes)
 
 
-def zeros_for(x):
-    """Zeros in the form of `x`; where it is a Tensor, whose rules record their calls, of one number in memory."""
-    zero, shape = np.zeros((), x.dtype), x.shape
-    return np.broadcast_to(zero, shape) if isinstance(x, Node) else np.zeros_like(x)
+def at_index(g, x, index):
+    """The gradient of `x` where only what stands at an index receives some."""
+    if isinstance(x, Node):  # the call is recorded
+        return put_add(np.broadcast_to(np.zeros((), x.dtype), x.shape), index, g)
+    answer = np.zeros_like(x)
+    add_at(answer, index, g)
+    return answer
 
 
 def spread(g, x, axis=None, dtype=None, out=None, keepdims=False, initial=0, where=True):
@@ -360,9 +363,21 @@ def rows(g, x, y):
         return g[..., None] * y
     if x.ndim == 1:
         return (y @ g[..., None])[..., 0]
-    if g.ndim == 2 == y.ndim and len(g) < len(y) <= y.shape[1] // 4 and y.shape[1] >= 1024:
-        return (y @ g.T).T  # of long rows, a product with more rows than columns is faster
+    if g.ndim == 2 == y.ndim and y.shape[1] >= 1024:  # long rows
+        outputs, length, part = len(g) * len(y), y.shape[1], 512
+        if 1 < min(len(g), len(y)) and outputs * part <= 1e6 < outputs * length:
+            return in_parts(g, y, part)
+        if len(g) < len(y) <= length // 4:
+            return (y @ g.T).T  # of long rows, a product with more rows than columns is faster
     return g @ flipped(y)
+
+
+def in_parts(g, y, part):
+    """g @ y.T as the sum of products of so many columns; up to 10^6 multiplications, OpenBLAS needs no copies."""
+    end = g.shape[1] // part * part
+    stacks = [np.reshape(x[:, :end], (len(x), -1, part)) for x in (g, y)]
+    total = np.sum(np.transpose(stacks[0], (1, 0, 2)) @ np.transpose(stacks[1], (1, 2, 0)), 0)
+    return total if end == g.shape[1] else total + g[:, end:] @ y[:, end:].T
 
 
 def columns(g, x, y):
@@ -540,32 +555,28 @@ def windows(x, *, sizes, axes, steps=None, dilations=None):
     array([[0, 2, 4],
            [2, 4, 6]])
     """
-    ones = (1,) * len(axes)
-    spans = [(size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations or ones, strict=True)]
-    index = [slice(None)] * x.ndim + [slice(None, None, dilation) for dilation in dilations or ones]
+    ones, shape, strides = (1,) * len(axes), list(x.shape), list(x.strides)
+    for axis, size, dilation in zip(axes, sizes, dilations or ones, strict=True):
+        shape[axis] -= (size - 1) * dilation
+        strides.append(x.strides[axis] * dilation)
     for axis, step in zip(axes, steps or ones, strict=True):
-        index[axis] = slice(None, None, step)
-    return sliding_window_view(x, spans, axes)[tuple(index)]
+        shape[axis] = (shape[axis] - 1) // step + 1
+        strides[axis] *= step
+    return as_strided(x, (*shape, *sizes), strides)
 
 
 @primitive(lambda g, ans, x, shape, **options: windows(g, **options))
-def unwindowed(x, *, shape, sizes, axes, steps=None, dilations=None):
+def unwindowed(x, *, shape, **options):
     """What every element of an array of this `shape` receives from all windows that it is in: their sum.
 
     >>> unwindowed(np.ones((3, 2)), shape=(4,), sizes=(2,), axes=(0,))
     array([1., 2., 2., 1.])
     """
-    ones = (1,) * len(axes)
     answer = np.zeros(shape, wide(x.dtype))
-    for place in np.ndindex(*sizes):  # in the same place of all windows, no element comes twice
-        starts = [0] * len(shape)
-        for axis, i, dilation in zip(axes, place, dilations or ones, strict=True):
-            starts[axis] += i * dilation
-        index = [slice(start, start + count) for start, count in zip(starts, x.shape, strict=False)]
-        for axis, step in zip(axes, steps or ones, strict=True):
-            index[axis] = slice(starts[axis], starts[axis] + (x.shape[axis] - 1) * step + 1, step)
-        here = ..., *place
-        answer[tuple(index)] += x[here]
+    parts = inspect.unwrap(windows)(answer, **options)
+    for place in np.ndindex(*options["sizes"]):  # in the same place of all windows, no element comes twice
+        part = parts[(..., *place)]
+        part += x[(..., *place)]
     return answer.astype(x.dtype, copy=False)
 
 

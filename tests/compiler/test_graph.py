@@ -63,6 +63,8 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
         (lambda x: np.sum(x, axis=0) + np.sum(x, axis=0), ["dot", "multiply"]),
         (lambda x: np.sum(x**2) + np.sum(x * x[::-1]), ["vdot", "vdot", "add"]),
         (lambda x: np.sum(x * x[0]), ["multiply", "add_reduce"]),
+        (lambda x: x[0] * (1 / np.exp(x)), ["exp", "divide"]),
+        (lambda x: 1 / np.exp(x) * x[0], ["exp", "divide"]),
         (lambda x: np.sum(x.astype(int), axis=0), ["add_reduce"]),
         # broadcast where it is used
         (lambda x: x * np.broadcast_to(np.sum(x, axis=0), (2, 3)), ["dot", "multiply"]),

@@ -106,3 +106,56 @@ def test_nothing_is_written_over_that_is_still_needed(steps: list[Any], kept: in
         return [value for n, value in enumerate(values) if kept >> n & 1] or values[-1]
 
     assert_same(weighted(f), [np.random.default_rng(kept).standard_normal((4, 3))], rounding=100)
+
+
+PARTS = ["product", "sum", "sine", "argument", "first", "moved", "constant", "wider", "zeros"]
+
+
+@settings(max_examples=profiles.scale(30, 1000))
+@given(
+    st.lists(st.tuples(st.sampled_from(PARTS), st.booleans(), st.booleans()), min_size=1, max_size=5),
+    st.sampled_from([0, 1, -1, None]),
+    st.booleans(),
+)
+def test_what_is_joined_is_made_in_its_place(kinds: list[tuple[str, bool, bool]], axis: Any, kept: bool) -> None:
+    def f(x: Any, w: Any) -> Any:
+        parts, others = [], []
+        for i, (kind, is_kept, is_used) in enumerate(kinds):
+            y = x * (i + 1.0)
+            part = {
+                "product": y @ w, "sum": np.sum(y[..., None] * w[:, None], axis=0), "sine": np.sin(y), "argument": x,
+                "first": parts[0] if parts else w, "moved": np.exp(y.T).T, "constant": np.full((4, 4), i + 0.5),
+                "wider": np.sin(y).reshape(2, 8).reshape(4, 4), "zeros": np.sin(y)[:0].reshape(0, 4),
+            }[kind]  # fmt: skip
+            parts.append(np.sin(y)[:, :0] if kind == "zeros" and axis in (1, -1) else part)
+            others += [parts[-1]] * (is_kept and kind not in ("argument", "first", "constant"))
+            others += [np.cos(parts[-1]) * w[:1, :1]] * is_used
+        whole = np.concatenate(parts, axis)
+        return [whole * 2 - whole, *others, np.sum(x * w)] + [whole] * kept
+
+    rng = np.random.default_rng(len(kinds))
+    args = [rng.standard_normal((4, 4)), rng.standard_normal((4, 4))]
+    assert_same(weighted(f), args, rounding=100)
+    answers = [np.asarray(answer) for answer in mg.compile(f)(*args)]
+    for i, answer in enumerate(answers):
+        assert not any(np.shares_memory(answer, other) for other in [*answers[:i], *args])
+
+
+def test_a_step_copies_no_gradients() -> None:
+    layers = mg.nn.Linear(2, 3, rng=0), mg.nn.tanh, mg.nn.Linear(3, 1, rng=0)
+    model = mg.nn.Sequential(*layers)
+    optimizer = mg.optim.SGD(model.parameters(), lr=0.1)
+
+    @mg.compile
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        loss = np.mean(model(x) ** 2)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(np.ones((4, 2), np.float32))
+    assert "concatenate" not in step.source
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert len({g.base is None for g in gradients}) == 1
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(gradients) for b in gradients[:i])
