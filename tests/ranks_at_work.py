@@ -17,7 +17,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.distributed import average, checksum, ranks, shard
-from minigrad.nn.state import state_dict
+from minigrad.state import state_dict
 
 warnings.simplefilter("error")
 WORLD = ranks()

@@ -208,7 +208,9 @@ def is_same(a: Any, b: Any) -> bool:
     if kind is tuple or kind is list:
         return len(a) == len(b) and all(map(is_same, a, b))
     if kind is slice:  # of what is no tensor, as in `Recorder.slot`
-        return type(a.start) is type(b.start) and type(a.stop) is type(b.stop) and type(a.step) is type(b.step) and a == b
+        return (
+            type(a.start) is type(b.start) and type(a.stop) is type(b.stop) and type(a.step) is type(b.step) and a == b
+        )
     if kind is dict:
         return a.keys() == b.keys() and all(map(is_same, a.values(), map(b.get, a)))
     return kind is int and a == b

@@ -317,7 +317,9 @@ class Source:
             if value not in self.direct and may_write(value, values.shared[memory], self.forward, self.safe, leaving):
                 self.direct[value] = self.writer.name(memory)
         leaving += values.gradients
-        parts = {x: at for side in (self.forward, self.backward) for x, at in parts_of(side, leaving, self.direct).items()}
+        parts = {
+            x: at for side in (self.forward, self.backward) for x, at in parts_of(side, leaving, self.direct).items()
+        }
         plan = self.writer.plan = Plan([*self.forward, *self.backward], leaving, self.direct, parts=parts)
         self.writer.local.update(plan.place)
         self.unpacked = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []

@@ -34,7 +34,7 @@ from minigrad.nn.losses import (  # isort: skip
 from minigrad.nn.module import Module
 from minigrad.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from minigrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from minigrad.nn.state import named_parameters, parameters
+from minigrad.state import named_parameters, parameters
 
 Parameter, Buffer = functools.partial(Tensor, requires_grad=True), Tensor
 ModuleList, ModuleDict = list, dict

@@ -3,28 +3,22 @@
 import functools
 import inspect
 import reprlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from minigrad.engine import (  # isort: skip
-    Mode, Setting, Switch, Tensor, call_other, clear, composites, no_grad, on, outside, setting, through,
-)  # fmt: skip
+from minigrad import state, summary
+from minigrad.engine import Setting, Switch, Tensor, clear, no_grad, setting, through
 from minigrad.files import load_arrays, save_arrays
 from minigrad.names import MODULES, say_instead
-from minigrad.nn import state
 from minigrad.pictures import quoted, table
 from minigrad.trees import Whole, named, parts
 
 Self = TypeVar("Self", bound="Module")
 
-PRODUCTS = (np.matmul, np.inner, np.einsum, np.convolve)
-
-_notes: ContextVar["Notes | None"] = ContextVar("notes", default=None)
 _modes: ContextVar[Setting | None] = ContextVar("training_modes", default=None)  # see `in_mode`
 
 
@@ -72,7 +66,7 @@ class Module(Whole, metaclass=state.Constructed):
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...), which is what a call runs")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        notes = _notes.get()
+        notes = summary.in_progress()
         run = self.forward if notes is None else functools.partial(notes.taken, self, self.forward)
         return run(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -113,8 +107,8 @@ class Module(Whole, metaclass=state.Constructed):
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:
-        children = [(key, part) for key, part in parts(self) if _has_modules(part) or callable(part)]
-        lines = [f"({key}): {_shown(part)}".replace("\n", "\n  ") for key, part in children]
+        children = [(key, part) for key, part in parts(self) if summary.has_modules(part) or callable(part)]
+        lines = [f"({key}): {summary.shown(part)}".replace("\n", "\n  ") for key, part in children]
         if lines:
             return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
         default = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
@@ -137,28 +131,8 @@ class Module(Whole, metaclass=state.Constructed):
         model is run once, on zeros for shapes; n is the number of samples. Below stand the numbers of parameters that
         are trained and frozen, and the memory of the outputs of that run, which a step of training keeps.
         """
-        dtype = next((parameter.dtype for parameter in self.parameters()), np.dtype(np.float32))
-        shapes = [(each,) if isinstance(each, int) else each for each in inputs]
-        arrays = [each if hasattr(each, "dtype") else np.zeros((1, *each), dtype) for each in shapes]
-        with in_mode(self, training=False), no_grad(), outputs_noted() as notes, on(notes):
-            self(*arrays)
-        counted, memory = set[int](), 0
-        rows = [("layer", "output shape", "parameters", "multiply-adds")]
-        for layer, output, products in notes.rows:
-            new = {id(each): each.size for each in state.parameters(layer) if id(each) not in counted}
-            counted.update(new)
-            if new or products or not _has_modules(parts(layer)):
-                shape = ", ".join(["n", *map(str, np.shape(output)[1:])])
-                name = type(layer).__name__ if _has_modules(parts(layer)) else _shown(layer)
-                rows.append((name, f"({shape})", f"{sum(new.values()):,}", f"{products:,}"))
-                memory += getattr(output, "size", 0) * getattr(output, "dtype", dtype).itemsize
-        trained, frozen = (sum(p.size for p in self.parameters() if p.requires_grad is yes) for yes in (True, False))
-        rows.append(("total", "", f"{trained + frozen:,}", f"{sum(products for _, _, products in notes.rows):,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
-        rule, more = "-" * len(lines[0]), sum(np.size(a) for a in self.state_dict().values()) - trained - frozen
-        end = [f"trained: {trained:,}, frozen: {frozen:,}, other state: {more:,}"] if frozen or more else []
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *end, f"outputs: {memory / 1000:,.1f} kB"])
+        with in_mode(self, training=False), no_grad():
+            return summary.table_of(self, inputs)
 
 
 def positive(owner: Any, **numbers: int) -> None:
@@ -184,60 +158,16 @@ def as_module(name: str, function: Callable[..., Any], inputs: int = 1) -> Any:
     own = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *map(signature.parameters.get, options)]
     init.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined, arg-type]
     about = f"`minigrad.nn.{function.__name__}` as a module, which is made of its options."
-    its = {"__init__": init, "forward": forward, "__doc__": about, "__module__": function.__module__}
+    its = {
+        "__init__": init,
+        "forward": forward if options else staticmethod(function),
+        "__doc__": about,
+        "__module__": function.__module__,
+    }
     return type(name, (Module,), its)
 
 
 say_instead(Module, MODULES)
-
-
-def _has_modules(obj: Any) -> bool:
-    return any(isinstance(item, Module) for _, item in named(obj))
-
-
-def _shown(layer: Any) -> str:
-    return repr(layer) if isinstance(layer, (Module, list, tuple, dict)) else getattr(layer, "__name__", repr(layer))
-
-
-class Notes(Mode):
-    """What a summary in progress sees: the layers that were called, what they returned, and how much was multiplied."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[Any, Any, int]] = []
-        self.products = 0
-
-    def taken(self, layer: Callable[..., Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a layer, and note what it returned, and the products that were not in the layers inside of it."""
-        before, self.products = self.products, 0
-        output = call(*args, **kwargs)
-        self.rows.append((layer, output[0] if isinstance(output, tuple) and output else output, self.products))
-        self.products = before
-        return output
-
-    def call(self, go_on: Callable[..., Any], function: Any, args: Any, kwargs: Any) -> Any:
-        if go_on is call_other and function in composites:
-            return composites[function](*args, **kwargs)
-        answer = outside(go_on, function, args, kwargs)
-        if function in PRODUCTS:  # of ones, it is the number of products
-            self.products += int(np.sum(function(*(np.ones(np.shape(x)) if hasattr(x, "ndim") else x for x in args))))
-        return answer
-
-
-def called(layer: Callable[..., Any], x: Any) -> Any:
-    """What any function returns; a `summary` in progress takes it for a layer."""
-    notes = _notes.get()
-    return layer(x) if notes is None or isinstance(layer, Module) else notes.taken(layer, layer, x)
-
-
-@contextmanager
-def outputs_noted() -> Iterator[Notes]:
-    """Notes of the layers that are called in the block, with what each has returned."""
-    notes = Notes()
-    token = _notes.set(notes)
-    try:
-        yield notes
-    finally:
-        _notes.reset(token)
 
 
 def in_mode(model: Any, training: bool) -> Switch:

@@ -20,8 +20,8 @@ from minigrad.engine import (  # isort: skip
     set_numbers, through, touch,
 )  # fmt: skip
 from minigrad.names import OPTIMIZERS, say_instead
-from minigrad.nn.state import fitting_arrays, named_parameters
 from minigrad.optim.checks import at_least_zero, fraction
+from minigrad.state import fitting_arrays, named_parameters
 from minigrad.tables.composites import composition
 from minigrad.tables.linalg import taken_apart
 from minigrad.tables.rules import wide

@@ -240,7 +240,7 @@ def lines_along(x, axis):
 
 def at_index(g, x, index):
     """The gradient of `x` where only what stands at an index receives some."""
-    if isinstance(x, Node):  # the call is recorded
+    if not isinstance(x, np.ndarray):  # the call is recorded
         return put_add(np.broadcast_to(np.zeros((), x.dtype), x.shape), index, g)
     answer = np.zeros_like(x)
     add_at(answer, index, g)
@@ -365,7 +365,7 @@ def rows(g, x, y):
         return (y @ g[..., None])[..., 0]
     if g.ndim == 2 == y.ndim and y.shape[1] >= 1024:  # long rows
         outputs, length, part = len(g) * len(y), y.shape[1], 512
-        if 1 < min(len(g), len(y)) and outputs * part <= 1e6 < outputs * length:
+        if min(len(g), len(y)) > 1 and outputs * part <= 1e6 < outputs * length:
             return in_parts(g, y, part)
         if len(g) < len(y) <= length // 4:
             return (y @ g.T).T  # of long rows, a product with more rows than columns is faster
@@ -575,8 +575,9 @@ def unwindowed(x, *, shape, **options):
     answer = np.zeros(shape, wide(x.dtype))
     parts = inspect.unwrap(windows)(answer, **options)
     for place in np.ndindex(*options["sizes"]):  # in the same place of all windows, no element comes twice
-        part = parts[(..., *place)]
-        part += x[(..., *place)]
+        here = ..., *place
+        part = parts[here]
+        part += x[here]
     return answer.astype(x.dtype, copy=False)
 
 

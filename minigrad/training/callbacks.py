@@ -13,8 +13,8 @@ import numpy as np
 
 from minigrad.engine import Array
 from minigrad.files import generator_text, is_safetensors, load_arrays, save_arrays, set_generator
-from minigrad.nn.state import load_state_dict, named_generators, named_state, state_dict
 from minigrad.optim.checks import at_least_one, at_least_zero
+from minigrad.state import load_state_dict, named_generators, named_state, state_dict
 from minigrad.training.history import Training
 
 

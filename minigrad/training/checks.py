@@ -9,9 +9,9 @@ import numpy as np
 
 from minigrad.data.batches import rows_of
 from minigrad.engine import numbers_of
-from minigrad.nn.state import named_generators, parameters
 from minigrad.optim import Optimizer
 from minigrad.optim.checks import at_least_zero
+from minigrad.state import named_generators, parameters
 from minigrad.trees import flatten, items, refilled
 
 Metric: TypeAlias = Callable[[Any, Any], Any]

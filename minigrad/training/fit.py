@@ -18,9 +18,9 @@ from minigrad.engine import Array, Function, Tensor, constant, no_grad, numbers_
 from minigrad.names import keywords_here
 from minigrad.nn.losses import check_numbers
 from minigrad.nn.module import in_mode
-from minigrad.nn.state import named_generators, named_parameters
 from minigrad.optim import Optimizer, Schedule
 from minigrad.sample import Rng, generator
+from minigrad.state import named_generators, named_parameters
 from minigrad.training.callbacks import Checkpoint, started
 from minigrad.training.history import History, Training
 from minigrad.training.progress import Silent, reporter

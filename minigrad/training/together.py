@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.distributed import Ranks, some_rows
 from minigrad.engine import Array
-from minigrad.nn.state import load_state_dict, named_parameters, named_state
+from minigrad.state import load_state_dict, named_parameters, named_state
 from minigrad.training.callbacks import below, restore, snapshot
 from minigrad.training.history import Training
 

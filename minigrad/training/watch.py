@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine import no_grad, numbers_of
-from minigrad.nn.module import in_mode, outputs_noted
-from minigrad.nn.state import named_parameters
+from minigrad.nn.module import in_mode
+from minigrad.state import named_parameters
+from minigrad.summary import outputs_noted
 from minigrad.training.history import Training, drawn
 
 

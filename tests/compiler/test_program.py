@@ -16,6 +16,7 @@ from test_compile import X, Y, network, weighted
 import minigrad as mg
 from minigrad import nn
 from minigrad.compiler.program import Execution
+from minigrad.state import load_state_dict, state_dict
 from minigrad.trees import leaves
 
 # ------------------------------------------------------------------------------------------------- several answers
@@ -130,13 +131,13 @@ def test_a_compiled_model_has_the_tensors_of_the_model() -> None:
         named = [(name, id(p)) for name, p in model.named_parameters()]
         assert [(name, id(p)) for name, p in nn.named_parameters(compiled)] == named
         assert [(name, id(p)) for name, p in compiled.named_parameters()] == named
-        for state in (nn.state.state_dict(compiled), compiled.state_dict()):
+        for state in (state_dict(compiled), compiled.state_dict()):
             assert list(state) == list(model.state_dict()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
             assert_close(state, model.state_dict())
         np.sum(compiled(X)).backward()
     compiled.load_state_dict({name: array + 1 for name, array in state.items()})
     assert_close(model.state_dict(), {name: array + 1 for name, array in state.items()})
-    nn.state.load_state_dict(compiled, state)
+    load_state_dict(compiled, state)
     assert_close(model.state_dict(), state)
 
 

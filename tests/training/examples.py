@@ -11,7 +11,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.nn.state import state_dict
+from minigrad.state import state_dict
 from minigrad.training import Training
 from minigrad.trees import named
 

@@ -37,7 +37,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.files import generator_text
-from minigrad.nn.state import named_generators
+from minigrad.state import named_generators
 from minigrad.training import Training
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.nn.state import load_state_dict, named_generators, named_parameters, state_dict
+from minigrad.state import load_state_dict, named_generators, named_parameters, state_dict
 from minigrad.trees import named
 
 
