@@ -114,7 +114,7 @@ class Family:
         if program in self.held and len(self.calls) == 1:
             results, counts = self.held[program]
             now = list(map(sys.getrefcount, results))  # at once, since a loop has references of its own
-            kept = [x for x, n, before in zip(results, now, counts, strict=True) if n > before]
+            kept = [x for x, n, m in zip(results, now, counts, strict=True) if n > m] if now != counts else []
             for tensor in kept:
                 for other in self.programs:
                     other.record.let_go(tensor)

@@ -75,9 +75,10 @@ class Program:
 
     def gives(self, leaves: Sequence[Any]) -> bool:
         """Whether these are the tensors that it returns; anything else is handed on as it is."""
-        if len(leaves) != len(self.out):
-            return False
-        return not any(a is not b and isinstance(b, Tensor) for a, b in zip(leaves, self.out, strict=True))
+        for a, b in zip(leaves, self.out, strict=False):
+            if a is not b and isinstance(b, Tensor):
+                return False
+        return len(leaves) == len(self.out)
 
     def refuse_stand_ins(self, leaf: Any) -> None:
         """Raise where an object is returned that holds what has no numbers."""
@@ -197,13 +198,13 @@ class Program:
 
     def fits(self, flat: Sequence[Any]) -> bool:
         """Whether it is right without a look at the function: see `compile` for what a pure one promises."""
-        numbers, real = self.record.numbers, self.record.real
-        return (
-            self.flags_fit()
-            and all(map(operator.is_, map(array_of, self.aliased), self.their_memory))
-            and all((grad_of(real(t, flat, {})) is None) is none for t, none in self.were_cleared)
-            and all(same_numbers(numbers(t, flat, self.constants), seen) for t, seen in self.seen.items())
-        )
+        for tensor, was_none in self.were_cleared:
+            if (grad_of(self.record.real(tensor, flat, {})) is None) is not was_none:
+                return False
+        for tensor, seen in self.seen.items():
+            if not same_numbers(self.record.numbers(tensor, flat, self.constants), seen):
+                return False
+        return self.flags_fit() and all(map(operator.is_, map(array_of, self.aliased), self.their_memory))
 
     def drawn(self) -> dict[Tensor, Any]:
         """What a pure program finds in its slots: arrays and numbers of the trace, and what is drawn anew."""

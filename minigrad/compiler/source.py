@@ -183,9 +183,11 @@ class Writer:
         texts = list(map(self.text, args))
         if function is getitem:
             return f"{texts[0]}[{self.index(args[1])}]"
+        sign = OPERATORS.get(function, ("",))[0]
         if value.is_number:
-            sign = OPERATORS.get(function, ("",))[0]
             return f"({f' {sign} '.join(texts)})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
+        if sign and value.shape == () and are_scalars(value):  # which Python's operators work on more quickly
+            return f" {sign} ".join(map(self.scalar, args))
         if function is np.reshape and kwargs == {"order": "C"}:
             kwargs = {}
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
@@ -208,6 +210,10 @@ class Writer:
         elif out:
             texts.append(out)
         return f"{self.function(function)}({arguments(texts, options)})"
+
+    def scalar(self, x: Any) -> str:
+        is_constant = isinstance(x, Value) and x.data is not None and np.isfinite(x.data)
+        return repr(x.data.item()) if is_constant else self.text(x)
 
     def operand(self, x: Any, args: Sequence[Any]) -> str:
         """An operand of a ufunc; a number of Python's is the array that would be made of it, which is faster."""
@@ -232,6 +238,12 @@ class Writer:
                 given[name] = thing
         lines[1:1] = [f"from numpy import {', '.join(sorted(imports))}"] if imports else []
         return lines, given
+
+
+def are_scalars(value: Value) -> bool:
+    """Whether the call is one of two numbers of one dtype, beside which those of Python have no dtype of their own."""
+    dtypes = {x.dtype for x in value.operands() if not x.is_number}
+    return dtypes == {value.dtype} and value.dtype.char in "fd" and not value.kwargs and value.function is not np.power
 
 
 def as_operand(number: float, args: Sequence[Any]) -> Array | None:

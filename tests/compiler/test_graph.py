@@ -57,11 +57,11 @@ def calls(f: Callable[..., Any], *args: Any) -> list[str]:
         (lambda x: 2 * (x + x), ["multiply"]),
         # sums as products
         (lambda x: np.sum(np.broadcast_to(x[0], (5, 3)), axis=0), ["multiply"]),
-        (lambda x: np.sum(np.broadcast_to(x[0, 0], (5, 3))), ["multiply"]),
+        (lambda x: np.sum(np.broadcast_to(x[0, 0], (5, 3))), []),  # but *
         (lambda x: np.sum(np.broadcast_to(x[:, :1], (2, 4)), axis=1), ["multiply"]),
         (lambda x: np.sum(np.broadcast_to(x[0], (5, 3)), axis=1), ["broadcast_to", "add_reduce"]),
         (lambda x: np.sum(x, axis=0) + np.sum(x, axis=0), ["dot", "multiply"]),
-        (lambda x: np.sum(x**2) + np.sum(x * x[::-1]), ["vdot", "vdot", "add"]),
+        (lambda x: np.sum(x**2) + np.sum(x * x[::-1]), ["vdot", "vdot"]),  # and +, since they are numbers
         (lambda x: np.sum(x * x[0]), ["multiply", "add_reduce"]),
         (lambda x: x[0] * (1 / np.exp(x)), ["exp", "divide"]),
         (lambda x: 1 / np.exp(x) * x[0], ["exp", "divide"]),
