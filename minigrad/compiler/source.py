@@ -183,11 +183,8 @@ class Writer:
         texts = list(map(self.text, args))
         if function is getitem:
             return f"{texts[0]}[{self.index(args[1])}]"
-        sign = OPERATORS.get(function, ("",))[0]
-        if value.is_number:
-            return f"({f' {sign} '.join(texts)})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
-        if sign and value.shape == () and are_scalars(value):  # which Python's operators work on more quickly
-            return f" {sign} ".join(map(self.scalar, args))
+        if text := self.of_numbers(value, texts):
+            return text
         if function is np.reshape and kwargs == {"order": "C"}:
             kwargs = {}
         if function in (np.reshape, np.ndarray.astype) and not kwargs and len(args) == 2:
@@ -210,6 +207,14 @@ class Writer:
         elif out:
             texts.append(out)
         return f"{self.function(function)}({arguments(texts, options)})"
+
+    def of_numbers(self, value: Value, texts: Sequence[str]) -> str:
+        """A call of numbers, on which Python's operators work more quickly than functions of arrays."""
+        function: Any = value.function
+        sign = OPERATORS.get(function, ("",))[0]
+        if value.is_number:
+            return f"({f' {sign} '.join(texts)})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
+        return f" {sign} ".join(map(self.scalar, value.args)) if sign and are_scalars(value) else ""
 
     def scalar(self, x: Any) -> str:
         is_constant = isinstance(x, Value) and x.data is not None and np.isfinite(x.data)
@@ -241,9 +246,10 @@ class Writer:
 
 
 def are_scalars(value: Value) -> bool:
-    """Whether the call is one of two numbers of one dtype, beside which those of Python have no dtype of their own."""
+    """Whether the call is one of numbers of its dtype, beside which those of Python have no dtype of their own."""
     dtypes = {x.dtype for x in value.operands() if not x.is_number}
-    return dtypes == {value.dtype} and value.dtype.char in "fd" and not value.kwargs and value.function is not np.power
+    plain = value.shape == () and not value.kwargs and value.function is not np.power
+    return plain and dtypes == {value.dtype} and value.dtype.char in "fd"
 
 
 def as_operand(number: float, args: Sequence[Any]) -> Array | None:
