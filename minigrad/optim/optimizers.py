@@ -27,7 +27,7 @@ from minigrad.tables.linalg import taken_apart
 from minigrad.tables.rules import wide
 from minigrad.trees import Sealed, Whole
 
-CHUNK = 3 * 2**13  # elements that are moved at a time; a larger parameter has a vector of its own
+CHUNK = 2**16  # elements that are moved at a time; a larger parameter has a vector of its own
 
 
 Parameters: TypeAlias = Any  # a model, a Tensor, or an iterable of Tensors, pairs of a name and a Tensor, or groups
