@@ -1,5 +1,6 @@
 """Profiles of Hypothesis: `dev` draws anew, `ci` the same every time, and `thorough` more. See tests/profiles.py."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,21 @@ settings.register_profile("dev", max_examples=10, **slow_is_fine)
 settings.register_profile("ci", max_examples=10, derandomize=True, database=None, **slow_is_fine)
 settings.register_profile("thorough", max_examples=100, **slow_is_fine)
 settings.load_profile(PROFILE)
+
+
+def pytest_collection_finish() -> None:
+    _forget_old_objects()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        _forget_old_objects()
+
+
+def _forget_old_objects() -> None:
+    """Have the collector of garbage look no more at the tests and reports, which are many and live to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
