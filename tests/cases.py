@@ -4,11 +4,11 @@ A case is a function of arrays and, for each of them, a shape and the domain tha
 is a tuple of intervals: between them lie the kinks, jumps and poles.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from profiles import scale
+from profiles import scale, some
 
 import minigrad as mg
 from minigrad.engine import name_of
@@ -39,6 +39,12 @@ class Case(NamedTuple):
 def case(function: Callable[..., Any], *shapes: Shape, domain: Domain = REAL, **keywords: Any) -> Case:
     """A case whose arguments all come from one domain, with the keywords filled in."""
     return Case(lambda *arrays: function(*arrays, **keywords), shapes, [domain] * len(shapes))
+
+
+def rows_of(function: Any, cases: Mapping[Any, Sequence[Case]], every: int) -> Iterator[tuple[int, Case]]:
+    """The rows of a function, with numbers; a quick run has every so many, beginning elsewhere for each function."""
+    number = list(cases).index(function)
+    return enumerate(some(cases[function], every, number), number)
 
 
 def draw(rng: np.random.Generator, shape: Shape, domain: Domain) -> np.ndarray:

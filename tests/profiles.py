@@ -4,6 +4,7 @@ HYPOTHESIS_PROFILE chooses; without it, it is `ci` where the variable CI is set,
 """
 
 import os
+from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
@@ -16,6 +17,11 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") 
 def scale(few: T, many: T) -> T:
     """The first of two numbers in a quick run, and the second in a thorough one."""
     return many if PROFILE == "thorough" else few
+
+
+def some(rows: Sequence[T], every: int, number: int = 0) -> Sequence[T]:
+    """One row in every so many of a table in a quick run, and all in a thorough one; which ones goes by the number."""
+    return scale(rows[number % max(1, min(every, len(rows))) :: every], rows)
 
 
 thorough_only = pytest.mark.skipif(PROFILE != "thorough", reason="it takes seconds, and runs in the thorough profile")

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import profiles
 import pytest
-from cases import Case, arguments, case, check
+from cases import Case, arguments, case, check, rows_of
 from hypothesis import given, reject
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -200,7 +199,7 @@ spellings = {f: rows for f, rows in cases.items() if f in composites}
 
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_function(function: Callable[..., Any]) -> None:
-    for number, row in enumerate(cases[function][:: profiles.scale(3, 1)]):
+    for number, row in rows_of(function, cases, 5):
         check(row, exact=False, number=number)
 
 

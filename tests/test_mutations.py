@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, arguments, case
+from cases import Case, arguments, case, rows_of
 from profiles import scale
 from test_composites import cases as composite_cases
 from test_linalg import cases as linalg_cases
-from test_linalg import spellings
 from test_rules import cases as rule_cases
 
 import minigrad as mg
@@ -25,8 +24,8 @@ from minigrad.engine import Tensor, numbers_of, vjps
 from minigrad.engine import composites as spelled
 from minigrad.tables import composites, linalg, rearrangements, rules
 
-TABLES = (composite_cases, linalg_cases, spellings, rule_cases)
-ROWS = [row for table in TABLES for rows in table.values() for row in rows]
+TABLES = (composite_cases, linalg_cases, rule_cases)
+ROWS = [row for table in TABLES for function in table for _, row in rows_of(function, table, 4)]
 ROWS += [  # what no row of the tables comes to: ties, singular matrices, equal eigenvalues, long rows
     case(lambda x: np.sort(np.concatenate([x, x])), (3,)),
     case(lambda x: np.linalg.det(np.stack([x, x * 0])), (3, 3)),

@@ -64,9 +64,14 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(path)))
+
+
 def imports(path: Path) -> Iterator[str]:
     """The full names of all modules, or things in them, that a source imports, also inside its functions."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -162,7 +167,7 @@ def defined(path: Path) -> frozenset[str]:
 
 
 def _defined(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -176,7 +181,7 @@ def _defined(path: Path) -> Iterator[str]:
 
 def attributes(path: Path) -> Iterator[tuple[str, int]]:
     """The attributes that a source speaks of, with their lines; also `attrgetter("_array.shape")` and the like."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute):
             yield node.attr, node.lineno
         elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
@@ -210,13 +215,13 @@ def spoken(path: Path) -> Iterator[tuple[str, int]]:
     """All names and strings of a source, docstrings too, with their lines; without methods that ndarray has as well."""
     methods = {
         id(part)
-        for kind in ast.walk(tree(path))
+        for kind in nodes(path)
         if isinstance(kind, ast.ClassDef)
         for statement in kind.body
         for part in ([statement] if isinstance(statement, ast.FunctionDef) else ast.walk(statement))
         if hasattr(np.ndarray, getattr(part, "name", getattr(part, "id", "")))
     }
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if id(node) in methods:
             continue
         if isinstance(node, ast.Attribute):
@@ -242,8 +247,8 @@ def test_nothing_below_speaks_of_the_compiler_or_the_debugger(path: Path) -> Non
 
 @pytest.mark.parametrize("path", within("nn"), ids=shown)
 def test_no_source_under_nn_speaks_of_derivatives(path: Path) -> None:
-    names = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
-    attributes = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    names = {node.id for node in nodes(path) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in nodes(path) if isinstance(node, ast.Attribute)}
     imported = {name.split(".")[-1] for name in imports(path)}
     assert not {"vjps", "primitive"} & (names | attributes | imported)
 
@@ -269,7 +274,7 @@ def lines(paths: Iterable[Path]) -> int:
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """The functions of a source, methods and inner ones too, with file and name."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield f"{shown(path)}:{node.name}", node
 

@@ -678,7 +678,7 @@ def chain(x: mg.Tensor, length: int) -> mg.Tensor:
 
 
 def test_a_chain_of_very_many_calls() -> None:
-    calls = scale(200_000, 1_000_000)
+    calls = scale(100_000, 1_000_000)
     with no_garbage_collection():
         x = leaf(0.0)
         y = chain(x, calls)

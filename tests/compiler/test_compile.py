@@ -569,7 +569,7 @@ def test_memory_does_not_grow() -> None:
     gc.disable()
     try:
         before = train(1100)  # after a thousand calls Python 3.10 gives code a cache
-        assert train(profiles.scale(4000, 50_000)) - before < 100
+        assert train(profiles.scale(2000, 50_000)) - before < 100
     finally:
         gc.enable()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from profiles import some
 from surroundings import Thing, assert_close, tensor
 from test_compile import X, network
 
@@ -318,8 +319,9 @@ def test_a_whole_pure_step_of_every_optimizer(name: str) -> None:
     assert follow(OPTIMIZERS[name], whole, pure=True).traces == 1
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "Adam"])
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [(name, one) for i, name in enumerate(TABLE) for one in some(["momentum", "Adam"], 2, i)]
+)
 def test_steps_of_all_kinds(name: str, optimizer: str) -> None:
     follow(OPTIMIZERS[optimizer], TABLE[name])
 

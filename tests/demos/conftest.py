@@ -1,7 +1,8 @@
-"""The fixture `demo`: demo("xor") is the module demos/xor.py."""
+"""Fixtures: demo("xor") is the module demos/xor.py, and start("xor", "--help") its command."""
 
 import contextlib
 import importlib.util
+import runpy
 import sys
 import threading
 from functools import partial
@@ -23,6 +24,29 @@ def load(patch, name):
 @pytest.fixture
 def demo(monkeypatch):
     return partial(load, monkeypatch)
+
+
+@pytest.fixture
+def no_matplotlib(monkeypatch):
+    """For trainings whose pictures are drawn in other tests."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+
+@pytest.fixture
+def start(monkeypatch, capsys):
+    """start("xor", "--help") is what becomes of `python xor.py --help`, in this process: code, output and errors."""
+
+    def start(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(str(DEMOS / f"{name}.py"), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return start
 
 
 @pytest.fixture(scope="module")

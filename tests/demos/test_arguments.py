@@ -1,7 +1,5 @@
 """Arguments that make no sense: one sentence, and nothing is done."""
 
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +24,10 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "option", "value"), WRONG)
-def test_what_makes_no_sense_is_one_sentence(name, option, value, monkeypatch, capsys, tmp_path: Any) -> None:
+def test_what_makes_no_sense_is_one_sentence(name, option, value, start, tmp_path: Any) -> None:
     pictures = [] if name in ("characters", "compiled", "backprop_by_hand") else ["--pictures", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", option, value, *pictures])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(DEMOS / f"{name}.py"), run_name="__main__")
-    assert end.value.code == 2
-    err = capsys.readouterr().err
+    code, _, err = start(name, option, value, *pictures)
+    assert code == 2
     assert value in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith(f"{name}.py: error: ")
     assert list(tmp_path.iterdir()) == []

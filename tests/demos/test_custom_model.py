@@ -10,7 +10,7 @@ def test_finds_the_wave_behind_the_noise(demo, tmp_path, capsys):
     assert (tmp_path / "custom-model.png").stat().st_size > 10_000
 
 
-def test_is_the_training_that_does_it(demo, tmp_path, capsys):
+def test_is_the_training_that_does_it(demo, tmp_path, capsys, no_matplotlib):
     module = demo("custom_model")
     assert module.main(epochs=0, pictures=tmp_path) > 0.5
     assert module.main(epochs=6, seed=1, pictures=tmp_path) == module.main(epochs=6, seed=1, pictures=tmp_path)

@@ -121,6 +121,7 @@ def test_minibatch_sigmoid_prints_the_accuracy_of_each_epoch(mnist, tmp_path, ca
     assert f"val_accuracy {accuracy:.4f}" in epochs[-1]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_minibatch_sigmoid_prints_them_above_the_bar_too(mnist, few_digits, tmp_path, capsys, monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)

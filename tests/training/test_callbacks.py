@@ -33,6 +33,7 @@ from examples import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from profiles import scale, some
 
 import minigrad as mg
 from minigrad import nn, optim
@@ -259,7 +260,7 @@ def test_a_training_resumed_ends_like_one_without_a_break(optimizer, every, orde
 
 def test_a_killed_process_is_resumed_by_a_fresh_one(tmp_path):
     def python(*lines: str) -> tuple[int, str, str]:
-        code = "\n".join(["import os, sys", "import test_callbacks as t", "path = t.Path(sys.argv[1])", *lines])
+        code = "\n".join(["import os, sys", "sys.path.append('..')", "import test_callbacks as t", "path = t.Path(sys.argv[1])", *lines])
         command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "checkpoint.npz")]
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
@@ -592,7 +593,8 @@ JUNK = {
 def test_a_foreign_array_in_a_checkpoint_changes_nothing(kind):
     arrays = dict(np.load(io.BytesIO(good_checkpoint())))
     junk, tried = np.asarray(JUNK[kind]), 0
-    for name, array in arrays.items():
+    for name in some([*arrays], 4, [*JUNK].index(kind)):
+        array = arrays[name]
         a_number_too = junk.shape == array.shape and {junk.dtype.kind, array.dtype.kind} <= {*"if"}
         if a_number_too and (name == "callbacks/0/best" or array.shape):
             continue  # it cannot be told from a right one
@@ -603,7 +605,7 @@ def test_a_foreign_array_in_a_checkpoint_changes_nothing(kind):
         np.savez(file, **changed)
         assert refuses(file.getvalue()), name
         tried += 1
-    assert tried > 10
+    assert tried > scale(2, 10)
 
 
 def at_place(number: int) -> str:
