@@ -106,7 +106,7 @@ def test_every_row_of_the_tables(function: Callable[..., Any]) -> None:
                     assert "goes by the memory of an array" in str(error)  # noqa: PT017
 
 
-@settings(max_examples=profiles.scale(50, 1000))
+@settings(max_examples=profiles.scale(25, 1000))
 @given(programs())
 def test_random_programs(program: Any) -> None:
     assert_same(weighted(program), program.args)
@@ -118,7 +118,7 @@ def tiny_blocks(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @tiny_blocks
-@settings(max_examples=profiles.scale(50, 1000))
+@settings(max_examples=profiles.scale(25, 1000))
 @given(programs())
 def test_random_programs_in_blocks(program: Any) -> None:
     assert_same(weighted(program), program.args)
@@ -532,12 +532,13 @@ def test_a_saved_program_runs_on_numpy_alone(name: str, tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.npy" for i in range(len(args))]
     for path, array in zip(paths, args, strict=True):
         np.save(path, array)
-    script = "import runpy, sys; sys.modules['minigrad'] = None; del sys.argv[0]; "
-    script += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", script, str(tmp_path / "net.py"), *map(str, paths)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     expected = expected.data if isinstance(expected, mg.Tensor) else expected
-    assert printed.strip() == str(expected)
+    if name in profiles.some([*SAVED], 3):
+        script = "import runpy, sys; sys.modules['minigrad'] = None; del sys.argv[0]; "
+        script += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        command = [sys.executable, "-c", script, str(tmp_path / "net.py"), *map(str, paths)]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert printed.strip() == str(expected)
     module = runpy.run_path(str(tmp_path / "net.py"))
     np.testing.assert_equal(module["predict"](*args), expected)
     with pytest.raises(ValueError, match="got one of shape"):

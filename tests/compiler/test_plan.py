@@ -23,7 +23,7 @@ def in_order(array: np.ndarray, order: Any) -> np.ndarray:
 
 
 @tiny_blocks
-@settings(max_examples=profiles.scale(20, 1000))
+@settings(max_examples=profiles.scale(10, 1000))
 @given(programs(), st.data())
 def test_arguments_in_any_order_of_memory(program: Any, data: Any) -> None:
     args = [in_order(a, data.draw(st.permutations(range(a.ndim)))) for a in program.args]
@@ -31,7 +31,7 @@ def test_arguments_in_any_order_of_memory(program: Any, data: Any) -> None:
 
 
 @tiny_blocks
-@settings(max_examples=profiles.scale(20, 1000))
+@settings(max_examples=profiles.scale(10, 1000))
 @given(st.permutations(range(4)), st.permutations(range(4)), st.integers(0, 4), st.integers(0, 15))
 def test_blocks_are_cut_along_the_outermost_axis(first: Any, second: Any, axes: int, ones: int) -> None:
     rng = np.random.default_rng(ones)
@@ -87,7 +87,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(max_examples=profiles.scale(40, 2000))
+@settings(max_examples=profiles.scale(20, 2000))
 @given(st.lists(STEPS, min_size=1, max_size=8), st.integers(1, 255))
 def test_nothing_is_written_over_that_is_still_needed(steps: list[Any], kept: int) -> None:
     def f(x: Any) -> Any:

@@ -739,7 +739,7 @@ CORRUPTIBLE = [
 
 
 @pytest.mark.parametrize(("form", "name"), CORRUPTIBLE)
-@settings(deadline=None, max_examples=scale(20, 200))
+@settings(deadline=None, max_examples=scale(10, 200))
 @given(changes=corruptions)
 def test_corruption_loads_sane_digits_or_gets_the_error(
     form: str, name: str, changes: list[tuple[str, int, bytes]]
@@ -756,7 +756,7 @@ def test_corruption_loads_sane_digits_or_gets_the_error(
             check_form(loaded)
 
 
-@settings(deadline=None, max_examples=scale(60, 600))
+@settings(deadline=None, max_examples=scale(30, 600))
 @given(changes=corruptions, protocol=st.sampled_from([0, 2, 5]))
 def test_corrupted_pickle_loads_sane_digits_or_gets_the_error(
     changes: list[tuple[str, int, bytes]], protocol: int
@@ -778,7 +778,7 @@ arguments = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=scale(100, 3000))
+@settings(deadline=None, max_examples=scale(50, 3000))
 @given(program=st.lists(st.tuples(steps, arguments), max_size=12))
 def test_no_program_does_anything_else_than_to_fail(program: list[tuple[bytes, bytes]]) -> None:
     content = b"\x80\x02" + b"".join(itertools.chain(*program)) + b"."

@@ -462,6 +462,8 @@ def test_it_does_thirty_updates_a_second_and_a_picture_of_each(server):
         for _ in range(30):
             ask(server, "/train", {"network": begun["network"], "steps": 1, "rate": "0.01"})
         seconds.append(time.perf_counter() - start)
+        if seconds[-1] < 1:
+            break
     assert min(seconds) < 1  # it takes a tenth
 
 

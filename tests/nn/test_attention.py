@@ -32,7 +32,7 @@ def by_loops(layer: Any, query: Any, key: Any, value: Any, mask: Any) -> tuple[n
     return seen @ layer.out_proj.weight.data.T + bias, weights
 
 
-@settings(max_examples=scale(20, 200))
+@settings(max_examples=scale(10, 200))
 @given(st.data())
 def test_attention_is_what_loops_compute(data: st.DataObject) -> None:
     draw, rng = data.draw, np.random.default_rng(data.draw(st.integers(0, 99)))

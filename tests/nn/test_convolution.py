@@ -153,7 +153,7 @@ def cached(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 # ------------------------------------------------------------------------------------------------------ convolutions
 
 
-@settings(max_examples=scale(25, 200))
+@settings(max_examples=scale(12, 200))
 @given(convolutions(), st.sampled_from([2**19, 1]))
 def test_convolutions_are_what_loops_compute(case: Any, cached: int) -> None:
     layer, x, options = case
@@ -169,7 +169,7 @@ def test_convolutions_are_what_loops_compute(case: Any, cached: int) -> None:
             np.testing.assert_allclose(found.data, expected, atol=1e-12)
 
 
-@settings(max_examples=scale(6, 60))
+@settings(max_examples=scale(3, 60))
 @given(convolutions(), st.sampled_from([2**19, 1]))
 def test_convolutions_have_right_derivatives(case: Any, cached: int) -> None:
     layer, x, _ = case
@@ -180,7 +180,7 @@ def test_convolutions_have_right_derivatives(case: Any, cached: int) -> None:
         check_grads(lambda *args: np.square(by_weights(layer)(*args)), [x, *weights], order=scale(1, 2))
 
 
-@settings(max_examples=scale(15, 150))
+@settings(max_examples=scale(8, 150))
 @given(st.data())
 def test_transposed_convolutions_are_what_loops_compute(data: st.DataObject) -> None:
     draw, axes = data.draw, data.draw(st.sampled_from([1, 2]))
@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_named(do: Any, message: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- pools
 
 
-@settings(max_examples=scale(25, 200))
+@settings(max_examples=scale(12, 200))
 @given(st.data())
 def test_pools_are_what_loops_compute(data: st.DataObject) -> None:
     draw, axes, kind = data.draw, data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from(["max", "avg"]))

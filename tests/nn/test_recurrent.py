@@ -78,7 +78,7 @@ def arrays(result: Any) -> list[np.ndarray]:
 
 
 @kinds
-@settings(max_examples=scale(5, 50))
+@settings(max_examples=scale(3, 50))
 @given(
     st.integers(1, 4), st.integers(0, 3), st.integers(1, 3), st.booleans(), st.booleans(), st.booleans(),
     st.integers(1, 3),

@@ -5,6 +5,7 @@ import itertools
 import math
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,3 +131,40 @@ def failing_after(steps: int, failure: Callable[[], Any] | None = None) -> Calla
 
 def ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
+
+
+class Recipe:
+    """All that a training is made of, anew: two of the same options go the same way."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        optimizer: str = "adam",
+        every: int = 1,
+        order: int = 0,
+        patience: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self.model = network(seed, dropout=0.5)
+        self.optimizer = OPTIMIZERS[optimizer](self.model)
+        self.stop = mg.EarlyStopping("val_loss", patience)
+        self.events = Events()
+        callbacks = [self.stop, self.events, *([mg.Checkpoint(path, every)] if path else [])]
+        self.callbacks = list(itertools.permutations(callbacks))[order]
+        self.seed = seed
+
+    def run(self, epochs: int, loss: Any = nn.mse_loss) -> mg.History:
+        return fit(
+            self.model,
+            self.optimizer,
+            loss,
+            epochs=epochs,
+            seed=self.seed,
+            validation=HELD_OUT,
+            metrics=[mean_error],
+            schedule=optim.warmup_schedule(4, optim.cosine_schedule(0.05, 30)),
+            callbacks=self.callbacks,
+        )
+
+    def bits(self) -> str:
+        return bits(self.model, self.optimizer, self.stop)

@@ -22,6 +22,7 @@ from examples import (
     OPTIMIZERS,
     STEPS,
     Events,
+    Recipe,
     X,
     bits,
     ctrl_c,
@@ -184,43 +185,6 @@ def test_options_of_callbacks(make, message):
 # ----------------------------------------------------------------------------------------------- checkpoints
 
 
-class Recipe:
-    """All that a training is made of, anew: two of the same options go the same way."""
-
-    def __init__(
-        self,
-        path: Path | None,
-        optimizer: str = "adam",
-        every: int = 1,
-        order: int = 0,
-        patience: int = 2,
-        seed: int = 0,
-    ) -> None:
-        self.model = network(seed, dropout=0.5)
-        self.optimizer = OPTIMIZERS[optimizer](self.model)
-        self.stop = mg.EarlyStopping("val_loss", patience)
-        self.events = Events()
-        callbacks = [self.stop, self.events, *([mg.Checkpoint(path, every)] if path else [])]
-        self.callbacks = list(itertools.permutations(callbacks))[order]
-        self.seed = seed
-
-    def run(self, epochs: int, loss: Any = nn.mse_loss) -> mg.History:
-        return fit(
-            self.model,
-            self.optimizer,
-            loss,
-            epochs=epochs,
-            seed=self.seed,
-            validation=HELD_OUT,
-            metrics=[mean_error],
-            schedule=optim.warmup_schedule(4, optim.cosine_schedule(0.05, 30)),
-            callbacks=self.callbacks,
-        )
-
-    def bits(self) -> str:
-        return bits(self.model, self.optimizer, self.stop)
-
-
 EPOCHS = 6
 
 
@@ -260,7 +224,7 @@ def test_a_training_resumed_ends_like_one_without_a_break(optimizer, every, orde
 
 def test_a_killed_process_is_resumed_by_a_fresh_one(tmp_path):
     def python(*lines: str) -> tuple[int, str, str]:
-        code = "\n".join(["import os, sys", "sys.path.append('..')", "import test_callbacks as t", "path = t.Path(sys.argv[1])", *lines])
+        code = "\n".join(["import os, sys", "import examples as t", "path = t.Path(sys.argv[1])", *lines])
         command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "checkpoint.npz")]
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
