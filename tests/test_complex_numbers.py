@@ -64,6 +64,7 @@ def outcome(function: Callable[..., Any], args: list[Any]) -> Any:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("function", [f for f in rows if f not in REAL_ONLY | OF_PHASES | NO_ROWS], ids=name_of)
 def test_function_of_complex_numbers(function: Callable[..., Any]) -> None:
+    number = [*rows].index(function)  # a quick run takes the gradients of every other function
     known = [(row, args) for i, row in enumerate(rows[function]) if None is not (args := complex_arguments(row, i))]
     known = [(row, args) for row, args in known if outcome(row.function, args) is not None]
     assert known
@@ -72,6 +73,8 @@ def test_function_of_complex_numbers(function: Callable[..., Any]) -> None:
         answer = row.function(*(mg.Tensor(z, requires_grad=True) for z in args))
         numbers = answer.detach().data if isinstance(answer, mg.Tensor) else np.asarray(answer)
         np.testing.assert_allclose(numbers, expected, rtol=1e-9, atol=1e-9, strict=True)
+        if scale(number % 2, 0):
+            continue
         of_size = (lambda *z, f=row.function: np.abs(f(*z))) if function in REAL_ANSWERS else row.function
         check_grads(of_size, args, order=1, shrink=False)  # of the second, parts cancel to rounding errors
 

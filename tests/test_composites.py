@@ -341,7 +341,7 @@ def test_no_function_is_in_two_tables() -> None:
 @pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_composite(function: Callable[..., Any]) -> None:
-    for number, row in rows_of(function, cases, 5):
+    for number, row in rows_of(function, cases, 7):
         check(row, exact=False, number=number)
 
 

@@ -199,7 +199,7 @@ spellings = {f: rows for f, rows in cases.items() if f in composites}
 
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_function(function: Callable[..., Any]) -> None:
-    for number, row in rows_of(function, cases, 5):
+    for number, row in rows_of(function, cases, 8):
         check(row, exact=False, number=number)
 
 

@@ -222,7 +222,7 @@ def test_every_rule_has_a_row() -> None:
 
 @pytest.mark.parametrize("function", cases, ids=name_of)
 def test_rule(function: Callable[..., Any]) -> None:
-    for number, row in rows_of(function, cases, 5):
+    for number, row in rows_of(function, cases, 6):
         check(row, exact=True, number=number)
         # Where the function is linear, only this runs what its rules record.
         square, args = lambda *xs, f=row.function: np.square(f(*xs)), arguments(row, seed=0)

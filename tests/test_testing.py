@@ -366,7 +366,7 @@ right_rules = [
 ]
 
 
-@pytest.mark.parametrize(("rules", "function", "args"), some(right_rules, 2))
+@pytest.mark.parametrize(("rules", "function", "args"), some(right_rules, 3))
 def test_right_rules_pass(wrong: Callable[..., Any], rules: Any, function: Callable[..., Any], args: list[Any]) -> None:
     assert_rule(mg.primitive(*rules)(function), *args)
 

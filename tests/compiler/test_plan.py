@@ -65,9 +65,9 @@ def test_buffers_in_another_order_than_arguments_with_steps(name: str) -> None:
     for shape, dtype in [((2, 20, 1), "d"), ((2, 2, 1), "f")]:
         x, function = RNG.uniform(1, 2, shape).astype(dtype), getattr(np, name)
         x[0] = np.inf if name == "isfinite" else x[0]
-        for order in permutations(range(3)):
+        for number, order in enumerate(permutations(range(3))):
             f = mg.compile(lambda x, function=function: np.sin(function(x) * 2.0))
-            for other, step in product(permutations(range(3)), [1, 2, 4, 8]):
+            for other, step in profiles.some([*product(permutations(range(3)), [1, 2, 4, 8])], 5, number):
                 f(in_order(x[::-1], order))  # other numbers, which stay in the buffers where nothing is written
                 np.testing.assert_allclose(f(with_steps(x, other, step)), np.sin(function(x) * 2.0), rtol=1e-5)
 

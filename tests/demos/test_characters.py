@@ -1,8 +1,6 @@
 """demos/characters.py reads docstrings, learns, writes, and compares itself with counting."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +46,7 @@ def test_no_character_sees_a_later_one(characters, model):
 
 
 def test_counting_gives_probabilities(characters):
-    read = characters.docstrings(3000)
+    read = characters.docstrings(scale(1000, 3000))
     for start in scale(["th", "~~~~~~"], ["", "th", "Return the ", "~~~~~~"]):
         texts = [start[-2:].rjust(2) + c for c in characters.SYMBOLS]
         chances = [2 ** -characters.bits_by_counting(read, text, order=2) for text in texts]
@@ -77,8 +75,8 @@ def test_docstrings_are_those_of_the_standard_library(characters):
     assert text == characters.docstrings(30_000)[:20_000]
 
 
-def test_its_options_are_explained(tmp_path):
-    command = [sys.executable, "-W", "error", ROOT / "demos" / "characters.py", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert all(f"--model {model}" in done.stdout for model in MODELS)
-    assert "default: 2000" in done.stdout
+def test_its_options_are_explained(start):
+    code, text, err = start("characters", "--help")
+    assert (code, err) == (0, "")
+    assert all(f"--model {model}" in text for model in MODELS)
+    assert "default: 2000" in text
