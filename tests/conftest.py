@@ -19,6 +19,7 @@ settings.register_profile("dev", max_examples=6, **slow_is_fine)
 settings.register_profile("ci", max_examples=6, derandomize=True, database=None, **slow_is_fine)
 settings.register_profile("thorough", max_examples=100, **slow_is_fine)
 settings.load_profile(PROFILE)
+gc.set_threshold(100_000)  # there is little garbage, and half a million objects of pytest's, which stay
 
 
 def pytest_collection_finish() -> None:

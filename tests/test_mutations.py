@@ -25,7 +25,7 @@ from minigrad.engine import composites as spelled
 from minigrad.tables import composites, linalg, rearrangements, rules
 
 TABLES = (composite_cases, linalg_cases, rule_cases)
-ROWS = [row for table in TABLES for function in table for _, row in rows_of(function, table, 4)]
+ROWS = [row for table in TABLES for function in table for _, row in rows_of(function, table, 6)]
 ROWS += [  # what no row of the tables comes to: ties, singular matrices, equal eigenvalues, long rows
     case(lambda x: np.sort(np.concatenate([x, x])), (3,)),
     case(lambda x: np.linalg.det(np.stack([x, x * 0])), (3, 3)),

@@ -348,7 +348,7 @@ def test_put_keeps_the_original_and_its_dtype() -> None:
 ZEROS = [[0], [1, 4], [0, 1, 2, 5], [0, 1, 2, 3, 4, 5]]
 
 
-@pytest.mark.parametrize(("zeros", "keywords"), some([*itertools.product(ZEROS, KEYWORDS)], 3))
+@pytest.mark.parametrize(("zeros", "keywords"), some([*itertools.product(ZEROS, KEYWORDS)], 5))
 def test_prod_with_zeros(zeros: Any, keywords: dict[str, Any]) -> None:
     x = np.arange(1.0, 7)
     x[zeros] = 0

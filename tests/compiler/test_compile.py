@@ -125,7 +125,7 @@ def test_random_programs_in_blocks(program: Any) -> None:
 
 
 @tiny_blocks
-@pytest.mark.parametrize("function", profiles.scale(list(elementwise)[::4], list(elementwise)), ids=name_of)
+@pytest.mark.parametrize("function", profiles.some(list(elementwise), 6), ids=name_of)
 def test_elementwise_functions_in_blocks(function: Callable[..., Any]) -> None:
     for case in cases[function]:
         assert_same(weighted(lambda *args, case=case: case.function(*args) * 2), arguments(case, 0))

@@ -259,7 +259,7 @@ def source_of(snippets: list[str], ending: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*was traced")
-@settings(max_examples=profiles.scale(30, 4000))
+@settings(max_examples=profiles.scale(20, 4000))
 @given(
     st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=5),
     st.sampled_from(ENDINGS),
@@ -285,7 +285,7 @@ def test_random_programs_in_random_surroundings(snippets: list[str], ending: str
 
 
 @pytest.mark.filterwarnings("ignore:.*was traced")
-@settings(max_examples=profiles.scale(15, 1000))
+@settings(max_examples=profiles.scale(10, 1000))
 @given(st.lists(st.sampled_from(SNIPPETS), min_size=1, max_size=5), st.lists(st.sampled_from(ENDINGS), max_size=1))
 def test_random_programs_in_surroundings_that_stay_are_traced_few_times(snippets: list[str], ending: list[str]) -> None:
     """Those that always do the same, that is."""

@@ -125,7 +125,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("kind", "runs"), [("line", scale(75, 10_000)), ("opcode", scale(12, 2_000))])
+@pytest.mark.parametrize(("kind", "runs"), [("line", scale(50, 10_000)), ("opcode", scale(12, 2_000))])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of an object that was half made
 def test_an_interrupt_anywhere_leaves_no_switch_behind(kind: str, runs: int) -> None:
     step = training()

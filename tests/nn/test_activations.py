@@ -1,5 +1,6 @@
 """Activations: against their formulas, to the last bits, at their kinks, in their tails and at infinity."""
 
+import itertools
 import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from profiles import scale, some
 
 import minigrad as mg
 from minigrad import nn
@@ -84,7 +86,7 @@ def test_float64_is_within_4_ulp_for_all_finite_inputs(f: Any, exact: Any, numbe
 def test_float64_is_within_4_ulp_on_a_dense_grid(f: Any, exact: Any) -> None:
     rng = np.random.default_rng(0)
     sizes = np.concatenate(
-        [2 ** rng.uniform(-30, 10, 8000), rng.uniform(705, 746, 500), [1e-310, 5e-324, 1.8e308 / 1.01]]
+        [2 ** rng.uniform(-30, 10, scale(3000, 8000)), rng.uniform(705, 746, 500), [1e-310, 5e-324, 1.8e308 / 1.01]]
     )
     x = np.concatenate([sizes, -sizes])
     assert ulps(f(x), np.array([exact(v) for v in x.tolist()])) <= 4
@@ -234,8 +236,7 @@ def test_activations_have_right_derivatives(f: Any, dtype: Any, order: int) -> N
     check_grads(f, [x.astype(dtype)], order)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1, -3])
-@pytest.mark.parametrize("f", [nn.softmax, nn.log_softmax])
+@pytest.mark.parametrize(("f", "axis"), some([*itertools.product([nn.softmax, nn.log_softmax], [0, 1, -1, -3])], 3))
 def test_softmax_along_any_axis(f: Any, axis: int) -> None:
     x = np.random.default_rng(2).normal(size=(2, 3, 4))
     expected = np.moveaxis(ACTIVATIONS[f](np.moveaxis(x, axis, -1)), -1, axis)

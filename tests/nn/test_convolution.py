@@ -323,7 +323,7 @@ def test_pools_are_what_loops_compute(data: st.DataObject) -> None:
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_second_derivatives_of_pools(kind: str) -> None:
     x = np.random.default_rng(0).permutation(24).reshape(1, 1, 6, 4) / 7.0
-    check_grads(lambda x: np.tanh(POOLS[kind][2]((3, 2), 2)(x)), [x], order=2)
+    check_grads(lambda x: np.tanh(POOLS[kind][2]((3, 2), 2)(x)), [x[:, :, : scale(4, 6)]], order=2)
 
 
 @pytest.mark.parametrize("axes", [1, 2])

@@ -557,7 +557,7 @@ JUNK = {
 def test_a_foreign_array_in_a_checkpoint_changes_nothing(kind):
     arrays = dict(np.load(io.BytesIO(good_checkpoint())))
     junk, tried = np.asarray(JUNK[kind]), 0
-    for name in some([*arrays], 4, [*JUNK].index(kind)):
+    for name in some([*arrays], 6, [*JUNK].index(kind)):
         array = arrays[name]
         a_number_too = junk.shape == array.shape and {junk.dtype.kind, array.dtype.kind} <= {*"if"}
         if a_number_too and (name == "callbacks/0/best" or array.shape):
@@ -569,7 +569,7 @@ def test_a_foreign_array_in_a_checkpoint_changes_nothing(kind):
         np.savez(file, **changed)
         assert refuses(file.getvalue()), name
         tried += 1
-    assert tried > scale(2, 10)
+    assert tried > scale(1, 10)
 
 
 def at_place(number: int) -> str:
