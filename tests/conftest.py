@@ -15,8 +15,8 @@ import minigrad as mg
 from minigrad.engine import vjps
 
 slow_is_fine = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("dev", max_examples=6, **slow_is_fine)
-settings.register_profile("ci", max_examples=6, derandomize=True, database=None, **slow_is_fine)
+settings.register_profile("dev", max_examples=5, **slow_is_fine)
+settings.register_profile("ci", max_examples=5, derandomize=True, database=None, **slow_is_fine)
 settings.register_profile("thorough", max_examples=100, **slow_is_fine)
 settings.load_profile(PROFILE)
 gc.set_threshold(100_000)  # there is little garbage, and half a million objects of pytest's, which stay

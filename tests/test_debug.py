@@ -2,12 +2,14 @@
 
 import asyncio
 import copy
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from profiles import some
 
 import minigrad as mg
 from minigrad.nn import mse_loss, softmax
@@ -216,12 +218,12 @@ transforms = {
 }
 
 
-@pytest.mark.parametrize("transform", transforms.values(), ids=transforms)
-@pytest.mark.parametrize("f", functions.values(), ids=functions)
-def test_gradients_are_the_same(f: Callable[..., Any], transform: Callable[..., Any]) -> None:
-    expected = transform(f)(X)
+@pytest.mark.parametrize(("f", "transform"), some([*itertools.product(functions, transforms)], 3))
+def test_gradients_are_the_same(f: str, transform: str) -> None:
+    made = lambda: transforms[transform](functions[f])(X)
+    expected = made()
     with mg.debug():
-        np.testing.assert_allclose(transform(f)(X), expected, rtol=1e-14)
+        np.testing.assert_allclose(made(), expected, rtol=1e-14)
 
 
 def test_training_is_the_same() -> None:

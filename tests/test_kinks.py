@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from profiles import some
 
 import minigrad as mg
 from minigrad import nn
@@ -353,9 +354,13 @@ def gradient_and_hessian(f: Callable[..., Any], args: list[np.ndarray]) -> tuple
     return gradient, hessian
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(
-    ("f", "points", "slopes", "curvatures"), [pytest.param(*row[1:], id=row[0]) for row in of_one_number]
+    ("f", "points", "slopes", "curvatures", "dtype"),
+    [
+        pytest.param(*row[1:], dtype, id=f"{row[0]}-{dtype.__name__}")
+        for i, row in enumerate(of_one_number)
+        for dtype in some([np.float64, np.float32], 2, i)
+    ],
 )
 def test_of_one_number(f: Callable[[Any], Any], points: Any, slopes: Any, curvatures: Any, dtype: Any) -> None:
     x, tolerance = np.array(points, dtype), 8 * float(np.finfo(dtype).eps)

@@ -65,8 +65,7 @@ ONCE: dict[str, Callable[..., Any]] = {
 WALKS = {**ONCE, "all twice": twice, "each apart": apart}
 
 
-@pytest.mark.parametrize("walk", WALKS)
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize(("name", "walk"), profiles.some([*itertools.product(OUTPUTS, WALKS)], 2))
 def test_gradients_of_several_answers(name: str, walk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     again, interpreted = [], Execution.interpreted
     counted = lambda *args, **kwargs: (again.append(1), interpreted(*args, **kwargs))[1]

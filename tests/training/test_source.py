@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import BATCH, ROWS, STEPS, X, Y, bits, ctrl_c, failing_after, fit, mean_error, network, right, sgd
-from profiles import thorough_only
+from profiles import some, thorough_only
 
 import minigrad as mg
 from minigrad import nn
@@ -319,8 +319,10 @@ RESUMED: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("broken", "prefetch"), [(1, False), (2, True)])
-@pytest.mark.parametrize("kind", RESUMED)
+@pytest.mark.parametrize(
+    ("kind", "broken", "prefetch"),
+    [(kind, *how) for i, kind in enumerate(RESUMED) for how in some([(1, False), (2, True)], 2, i)],
+)
 def test_a_training_goes_on_bit_for_bit(kind, broken, prefetch, tmp_path):
     def trained(name: str, *stages: int) -> tuple[Any, str]:
         for epochs in stages:  # each in a fresh process, as it were
