@@ -295,24 +295,14 @@ def numbers(what: str, start: str, array: Any) -> list[tuple[str, str]]:
 # ------------------------------------------------------------------------------------------------------- programs
 
 
-class Rows:
-    """What some rows are of: those of a block, which stand for all of an array, and those that are made one by one."""
-
-    def __init__(self) -> None:
-        self.whole, self.parts = dict[str, str](), dict[str, list[str]]()
-
-    def named_in(self, text: str, note: str) -> bool:
-        """Whether a line just gives a name to rows."""
-        if rows := re.match(r"(\w+) = (\w+)\[(i:j|: j - i)\]$", text):
-            self.whole[rows[1]] = rows[2]
-        elif not note and (rows := re.match(r"(\w+) = (\w+)\[.*\d\]", text)):
-            self.parts.setdefault(rows[2], []).append(rows[1])
-        return rows is not None
-
-    def arrays(self, value: str) -> list[str]:
-        """The arrays that are named, and the parts of those that were made part by part."""
-        words = [self.whole.get(word, word) for word in dict.fromkeys(re.findall(r"\w+", value))]
-        return words + [part for word in words for part in self.parts.get(word, ())]
+def names_rows(text: str, note: str, whole: dict[str, str], parts: dict[str, list[str]]) -> bool:
+    """Whether a line just gives a name to rows of an array: all, for a block, or those that are made by one call."""
+    found = None if note else re.match(r"(\w+) = (\w+)\[(.*?)\]", text)
+    if found and found[3][-1].isdigit():
+        parts.setdefault(found[2], []).append(found[1])
+    elif found:
+        whole[found[1]] = found[2]
+    return found is not None
 
 
 def of_program(source: str) -> Graph:
@@ -321,13 +311,13 @@ def of_program(source: str) -> Graph:
     given = dict.fromkeys(re.findall(r"\w+", source.partition("def backward(buffers, saved")[2].partition(")")[0]), "")
     given |= dict(re.findall(r"# (\w+): (\w+ \(.*\))", source))  # what the parameters are
     constants = dict(re.findall(r"^(\w+) = np\.array\(([^,[]+),", source, re.MULTILINE))
-    writer, rows_of = dict[str, int](), Rows()  # the box that wrote to an array last; what some rows are of
+    writer, whole, parts = dict[str, int](), dict[str, str](), dict[str, list[str]]()  # the box that wrote last; rows
     for line in source.partition("def forward(")[2].splitlines():
         text, _, note = (part.strip() for part in line.partition("  # "))
         if text.startswith("def backward("):
             kind = "backward"
-        elif rows_of.named_in(text, note):
-            pass
+        elif names_rows(text, note, whole, parts):
+            continue
         elif rows := re.match(r"j = min\(i \+ (\d+)", text):
             path = ((len(boxes), f"{rows[1]} rows at a time"),)
         elif rows := re.match(r"return \((.*?)\), ", text):
@@ -338,14 +328,15 @@ def of_program(source: str) -> Graph:
             if name is None:  # it writes to its last argument, or copyto to its first
                 name = re.findall(r"\w+", value)[1 if value.startswith("copyto(") else -1]
                 value = re.sub(rf"(?<=copyto\(){name}, |, (out=)?{name}(?=\)$)", "", value)
-            used = rows_of.arrays(value)
+            used = [whole.get(word, word) for word in dict.fromkeys(re.findall(r"\w+", value))]
+            used += [part for word in used for part in parts.get(word, ())]
             for word in used:
                 if word in given and word not in writer:
                     writer[word] = len(boxes)
                     boxes.append(Box(word, "leaf", [("kind", given[word])] * bool(given[word])))
             arrows += [(writer[word], len(boxes), True) for word in used if word in writer]
             title = re.sub(r"\w+", lambda word: constants.get(word[0], word[0]), value)
-            writer[rows_of.whole.get(name, name)] = len(boxes)
+            writer[whole.get(name, name)] = len(boxes)
             frame, lines = path if line.startswith(" " * 12) else (), [("kind", note)] * bool(note)
             boxes.append(Box(f"{name} = {title}", kind, lines, frame))
     for name in {*given} & {*writer}:  # what was given to be written to
