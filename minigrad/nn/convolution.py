@@ -83,7 +83,8 @@ class Windowed(Module):
         x, channels = as_array(x), getattr(self, "in_channels", None)
         wanted = f"(n, {channels or 'channels'}, {['length', 'height, width'][self.axes - 1]})"
         self.expect(x, x.ndim == self.axes + 2 and x.shape[1] == (channels or x.shape[1]), wanted)
-        return np.moveaxis(self.seen(np.moveaxis(x, 0, -1)), -1, 0)
+        answer = self.seen(np.transpose(x, (*range(1, x.ndim), 0)))
+        return np.transpose(answer, (answer.ndim - 1, *range(answer.ndim - 1)))
 
     def framed(self, x: Any, frame: Any, spans: Sequence[int], value: float = 0.0) -> Any:
         """Images with the batch last in a frame of one number, if a window of these spans fits in."""
