@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from minigrad import tables as tables  # fills those of the engine
 from minigrad.debug import debug
 from minigrad.engine import Tensor, latecomers, no_grad, vjps
-from minigrad.names import missing
+from minigrad.names import door, missing
 from minigrad.sample import sample
 from minigrad.tables.primitive import primitive
 from minigrad.tables.rules import put, put_add
@@ -55,8 +55,7 @@ def _found(name: str) -> Any:
     if name in __all__:
         room = {"compile": "compiler", "draw": "drawing", "export_onnx": "onnx"}.get(name, "training")
         return getattr(import_module(f"minigrad.{room}"), name)
-    raise missing(__name__, name)
+    missing(__name__, name)
 
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = _found, lambda: sorted(__all__)
+door(__name__, _found)

@@ -57,7 +57,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -382,5 +382,4 @@ def average(optimizer: Optimizer, samples: float = 1) -> None:
         world.average(optimizer.parameters, samples)
 
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = door(__name__)
+door(__name__)

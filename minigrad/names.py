@@ -149,20 +149,18 @@ UFUNCS = {name: f"np.{name}(t)" for name, function in vars(np).items() if isinst
 say_instead(Tensor, {**OF_ARRAYS, **UFUNCS, **TENSORS})
 
 
-def missing(room: str, name: str) -> AttributeError:
-    """The error for a name that a room does not have, which says what to write."""
+def missing(room: str, name: str) -> NoReturn:
+    """Raise AttributeError for a name that a room does not have, which says what to write."""
     instead = ROOMS.get(name, f"np.{name}" if callable(vars(np).get(name)) else "")
     hint = f": write {instead}." if instead else ""
-    return AttributeError(f"module {room!r} has no attribute {name!r}{hint}", name=name)
+    raise AttributeError(f"module {room!r} has no attribute {name!r}{hint}", name=name)
 
 
-def door(room: str) -> tuple[Callable[[str], NoReturn], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a room: it shows its public names alone, and of others says what to write."""
-
-    def __getattr__(name: str) -> NoReturn:
-        raise missing(room, name)
-
-    return __getattr__, lambda: sorted(sys.modules[room].__all__)
+def door(room: str, found: Callable[[str], Any] | None = None) -> None:
+    """Let a room show its public names alone, and of others say what to write, or have them `found`."""
+    # Not by assignments in the room, which would tell a type checker that every name exists.
+    its = vars(sys.modules[room])
+    its.update(__getattr__=found or functools.partial(missing, room), __dir__=lambda: sorted(its["__all__"]))
 
 
 def check_keywords(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """Data for training: NumPy arrays from files of digits, as labels, batches and splits."""
 
-from typing import TYPE_CHECKING
-
 from minigrad.data.batches import batches, one_hot, train_test_split
 from minigrad.data.mnist import MAX_BYTES, MAX_DIGITS, DataFileError, Digits, load_mnist, open_idx
 from minigrad.names import door
@@ -11,5 +9,4 @@ __all__ = [
     "train_test_split",
 ]  # fmt: skip
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = door(__name__)
+door(__name__)

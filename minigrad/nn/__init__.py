@@ -9,7 +9,6 @@ names and shapes that they have there, and go to and fro, by `state_dict` or a f
 """
 
 import functools
-from typing import TYPE_CHECKING
 
 from minigrad.engine import Tensor
 from minigrad.names import door
@@ -52,5 +51,4 @@ __all__ = [
     "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = door(__name__)
+door(__name__)

@@ -7,7 +7,7 @@ shape and of a `dtype`, float32 by default. Those by fans raise ValueError for a
 """
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -94,5 +94,4 @@ def _fans(shape: Shape) -> tuple[int, int]:
     return math.prod(shape[1:]) or 1, shape[0] * math.prod(shape[2:]) or 1
 
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = door(__name__)
+door(__name__)

@@ -1,7 +1,5 @@
 """Optimizers, schedules of their learning rate, and gradient clipping."""
 
-from typing import TYPE_CHECKING
-
 from minigrad.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm
 
 from minigrad.optim.schedules import (  # isort: skip
@@ -14,5 +12,4 @@ __all__ = [
     "exponential_schedule", "one_cycle_schedule", "step_schedule", "warmup_schedule",
 ]  # fmt: skip
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = door(__name__)
+door(__name__)

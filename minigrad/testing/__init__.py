@@ -7,7 +7,7 @@ rules through everything that ours go through. The rest are strategies for Hypot
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minigrad.names import missing
+from minigrad.names import door, missing
 from minigrad.testing.check import check_grads
 from minigrad.testing.rule import assert_rule
 
@@ -30,8 +30,7 @@ def _found(name: str) -> Any:
             raise ImportError(
                 f"{name} needs Hypothesis: python -m pip install hypothesis. check_grads and assert_rule work without."
             ) from error
-    raise missing(__name__, name)
+    missing(__name__, name)
 
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = _found, lambda: sorted(__all__)
+door(__name__, _found)

@@ -1,7 +1,5 @@
 """The training of models: the loop, the callbacks that it calls, and what it measures and shows."""
 
-from typing import TYPE_CHECKING
-
 from minigrad.names import door
 from minigrad.training.callbacks import Checkpoint, EarlyStopping
 from minigrad.training.checks import Metric, Metrics
@@ -15,5 +13,4 @@ __all__ = [
     "evaluate", "fit", "predict", "watch",
 ]  # fmt: skip
 
-if not TYPE_CHECKING:  # to a type checker, it would say that every name exists
-    __getattr__, __dir__ = door(__name__)
+door(__name__)
