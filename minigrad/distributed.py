@@ -16,29 +16,7 @@
 So a batch has as many samples as ever, whatever the number of ranks, and a loss must be a mean over them. The weights
 are those of one rank, but for rounding, and for what is random; a checkpoint goes on on any number of ranks. Batch
 normalisation sees one share at a time, and cannot take one of a single sample. An error on one rank ends all of them;
-so does the end of its program, where others wait for it.
-
-When it pays, on paper. On n ranks, a step on a batch of B samples, with p parameters, takes
-
-    0.12 ms + 0.053 ns * p * B / n    for the walk over the share
-    3.1 ns * p                        for Adam
-    2 * log2(n) * latency + 2 * (n - 1) / n * 4 bytes * p / bandwidth
-                                      for the Allreduce (Rabenseifner, ICCS 2004)
-
-The figures are those of dense layers in float32, on a core that does 110 billion floating-point operations a second.
-Between two processes of one machine, latency was 3 us and bandwidth 5 GB/s, for MPICH. For B = 1,024 these make so many
-milliseconds (by an Ethernet of 10 Gbit/s with 30 us, twice as many in the last column):
-
-            p     n = 1      2      4     16     64    256
-      100,000       5.9    3.2    1.9    0.9    0.7    0.7
-    1,000,000        57     31     18    8.1    5.7    5.1
-   10,000,000       574    310    179     80     55     49
-  100,000,000     5,737  3,104  1,787    799    552    491
-
-What all ranks do in full, 4.7 ns for each parameter, is as much as the walk over 90 samples, or 190 by that Ethernet:
-when shares have become as small, twice the ranks gain a third, and soon nothing. So a network of 84,000 parameters on
-batches of 100, at 0.8 ms a step, has little to gain, 0.7 on two ranks; on batches of 400, they take 1.3 for 2.2. On two
-cores that others used, too, it was 0.9 and 1.8 at best, and mostly no gain: all ranks wait for the one that is held up.
+so does the end of its program, where others wait for it. For examples, and for when it pays, see demos/howto.md.
 """
 
 from __future__ import annotations

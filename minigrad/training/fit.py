@@ -76,7 +76,7 @@ def fit(
 
     With `distributed=True`, or a communicator of mpi4py's, all ranks that mpirun has started train together: of each
     batch, every rank takes a share. All begin with what rank 0 has, which alone calls metrics and callbacks, and shows
-    progress; all return the same History. See `minigrad.distributed`, also for when it pays.
+    progress; all return the same History. See `minigrad.distributed`.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. Raises
     FloatingPointError at a loss of nan or inf, before the step, and at such a parameter, at the end of the epoch.
