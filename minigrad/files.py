@@ -13,9 +13,10 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -116,16 +117,6 @@ def _packed(arrays: Mapping[str, Any]) -> bytes:
     return package.numpy.save(plain)  # type: ignore[no-any-return]
 
 
-class Member(NamedTuple):
-    """An array in a file, of which its header has been read."""
-
-    info: zipfile.ZipInfo
-    start: int  # of the numbers in it
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran: bool
-
-
 def load_arrays(path: str | Path, wanted: Callable[[dict[str, Array]], Iterable[str]]) -> dict[str, Array]:
     """The arrays of a file by name: those that are `wanted`.
 
@@ -133,38 +124,35 @@ def load_arrays(path: str | Path, wanted: Callable[[dict[str, Array]], Iterable[
     memory. It returns the names of those to be read, or raises. Raises ValueError for a file that is damaged, or that
     holds anything else than plain arrays, each under a name of its own.
     """
-    # np.load would not do: it does not check the checksum of an array that it has not read to the end, nor any size.
     path = Path(path)
-    if is_safetensors(path):
-        return _unpacked(path, wanted)
-    with _damage(path):
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 22))
-            end = file.read()
-        if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
-            raise ValueError("it is none, or something stands behind its end")
-        archive = zipfile.ZipFile(path)
-    with archive:
-        with _damage(path):
-            members = {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
-            if len(members) < len(archive.infolist()):
-                raise ValueError("two arrays in it have one name")
-            announced = {name: np.broadcast_to(np.zeros((), m.dtype), m.shape) for name, m in members.items()}
-        names = list(wanted(announced))
-        with _damage(path):
-            return {name: _read(archive, members[name]) for name in names}
-
-
-def _unpacked(path: Path, wanted: Callable[[dict[str, Array]], Iterable[str]]) -> dict[str, Array]:
-    """The same as `load_arrays` for a file of safetensors, whose header the package checks when it is opened."""
-    package = _safetensors()
     with ExitStack() as stack:
         with _damage(path):
-            file = stack.enter_context(package.safe_open(path, framework="np"))
-            announced = {name: _header(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
+            announced, read = (_in_safetensors if is_safetensors(path) else _in_npz)(path, stack)
         names = list(wanted(announced))
         with _damage(path):
-            return {name: file.get_tensor(name) for name in names}
+            return {name: read(name) for name in names}
+
+
+def _in_npz(path: Path, stack: ExitStack) -> tuple[dict[str, Array], Callable[[str], Array]]:
+    """What a file announces, and the function that reads an array; it is open until the stack ends."""
+    # np.load would not do: it does not check the checksum of an array that it has not read to the end, nor any size.
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 22))
+        end = file.read()
+    if not end.startswith(b"PK\5\6") or not end.endswith(b"\0\0"):
+        raise ValueError("it is none, or something stands behind its end")
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    announced = {name: _member(archive, info, whole=False) for name, info in members.items()}
+    if len(members) < len(archive.infolist()):
+        raise ValueError("two arrays in it have one name")
+    return announced, lambda name: _member(archive, members[name], whole=True)
+
+
+def _in_safetensors(path: Path, stack: ExitStack) -> tuple[dict[str, Array], Callable[[str], Array]]:
+    """The same for a file of safetensors, whose header the package checks when it is opened."""
+    file = stack.enter_context(_safetensors().safe_open(path, framework="np"))
+    return {name: _header(name, file.get_slice(name)) for name in file.keys()}, file.get_tensor  # noqa: SIM118
 
 
 def _header(name: str, part: Any) -> Array:
@@ -178,7 +166,7 @@ def _damage(path: Path) -> Iterator[None]:
     """Turn an error of any kind, as zipfile raises nearly anything for a damaged file, into one that names the file."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, ImportError):
         raise
     except Exception as error:
         text = str(error) or type(error).__name__
@@ -186,7 +174,8 @@ def _damage(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is not a readable {kind} file of plain arrays: {text:.200}") from error
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, whole: bool) -> Array:
+    """An array in a file; unless it is wanted `whole`, one without memory that is as its header announces."""
     if not info.filename.endswith(".npy"):
         raise ValueError(f"it holds {info.filename[:60]!r}, and wanted are arrays in .npy format alone")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without bounds
@@ -196,23 +185,17 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         if version != (1, 0):  # the others have longer headers, of dtypes that save_arrays does not write
             raise ValueError(f"{info.filename} is .npy format {version}, and (1, 0) is wanted")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        start = stream.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{info.filename} holds Python objects, and only plain arrays are read")
-    size = start + dtype.itemsize * math.prod(shape)
-    if min(shape, default=0) < 0 or size != info.file_size:
-        raise ValueError(f"{info.filename} announces {dtype} of shape {shape}, but not in {info.file_size} bytes")
-    return Member(info, start, dtype, shape, fortran)
-
-
-def _read(archive: zipfile.ZipFile, member: Member) -> Array:
-    with archive.open(member.info) as stream:
-        stream.read(member.start)
-        size = member.info.file_size - member.start
-        data = stream.read(size)  # with a bound, and to the end, where its checksum is
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds Python objects, and only plain arrays are read")
+        size = dtype.itemsize * math.prod(shape)
+        if min(shape, default=0) < 0 or stream.tell() + size != info.file_size:
+            raise ValueError(f"{info.filename} announces {dtype} of shape {shape}, but not in {info.file_size} bytes")
+        data = stream.read(size) if whole else b""  # with a bound, and to the end, where its checksum is
+    if not whole:
+        return np.broadcast_to(np.zeros((), dtype), shape)
     if len(data) < size:
-        raise ValueError(f"{member.info.filename} ends after {len(data):,} of {size:,} bytes")
-    array: Array = np.ndarray(member.shape, member.dtype, data, order="F" if member.fortran else "C").copy("K")
+        raise ValueError(f"{info.filename} ends after {len(data):,} of {size:,} bytes")
+    array: Array = np.ndarray(shape, dtype, data, order="F" if fortran else "C").copy("K")
     return array
 
 
@@ -223,38 +206,33 @@ _LAST = {"pos": 624, "buffer_pos": 4, "has_uint32": 1, "has_gauss": 1}
 
 def generator_text(generator: Any) -> str:
     """The state of a random generator, of any kind of NumPy's or Python's, as text."""
-    state: Any
+    return json.dumps(_state_of(generator)[0](), default=lambda array: array.tolist())
+
+
+def _state_of(generator: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """The functions that tell the state of a generator, and that set it."""
     if isinstance(generator, Random):
-        state = generator.getstate()
-    elif isinstance(generator, np.random.RandomState):
-        state = generator.get_state(legacy=False)
-    else:
-        state = getattr(generator, "bit_generator", generator).state
-    return json.dumps(state, default=lambda array: array.tolist())
+        return generator.getstate, lambda state: generator.setstate((state[0], tuple(state[1]), state[2]))
+    if isinstance(generator, np.random.RandomState):
+        return partial(generator.get_state, legacy=False), generator.set_state
+    bits = getattr(generator, "bit_generator", generator)
+    return lambda: bits.state, partial(setattr, bits, "state")
 
 
 def set_generator(generator: Any, text: str) -> None:
     """Bring a generator to the state that `generator_text` wrote down for one of its kind, or raise ValueError."""
     before, kind = generator_text(generator), type(getattr(generator, "bit_generator", generator)).__name__
+    set_state = _state_of(generator)[1]
     try:
         state, known = json.loads(text), json.loads(before)
         if not _alike(state, known):
             raise ValueError("it is of another form, or points outside of its numbers")
-        _set_state(generator, state)
+        set_state(state)
         if json.loads(generator_text(generator)) != state:
             raise ValueError("some of its numbers are too large")
     except Exception as error:
-        _set_state(generator, json.loads(before))
+        set_state(json.loads(before))
         raise ValueError(f"{text[:60]!r}... is not a state of the generator {kind}: {error}") from error
-
-
-def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, Random):
-        generator.setstate((state[0], tuple(state[1]), state[2]))
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(state)
-    else:
-        getattr(generator, "bit_generator", generator).state = state
 
 
 def _alike(given: Any, known: Any, key: str = "") -> bool:
