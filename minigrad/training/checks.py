@@ -12,7 +12,7 @@ from minigrad.engine import numbers_of
 from minigrad.optim import Optimizer
 from minigrad.optim.checks import at_least_zero
 from minigrad.state import named_generators, parameters
-from minigrad.trees import flatten, items, refilled
+from minigrad.trees import items, refilled
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
 """A function (prediction, y) of arrays that returns one number."""
@@ -109,17 +109,3 @@ def arrays_in(name: str, data: Any) -> Any:
     if array.dtype.kind == "O":
         raise TypeError(f"{name} got {type(data).__name__} of objects; wanted numbers. Convert with astype.")
     return array
-
-
-def samples_in(name: str, data: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The samples and targets of a pair, as arrays of one length, or tuples or dicts of such arrays."""
-    is_pair = isinstance(data, (tuple, list)) and len(data) == 2
-    its_form = "a pair of arrays (x, y), a list of .npz files, or what gives batches, such as lambda: [(x, y), ...]"
-    _check(name, data, is_pair, its_form)
-    x, y = (arrays_in(f"{name}: {letter}", part) for letter, part in zip("xy", data, strict=True))
-    lengths = [[len(array) if array.ndim else 0 for array in flatten(part)[0]] for part in (x, y)]
-    if len({*lengths[0], *lengths[1]}) != 1 or 0 in lengths[0] or not all(lengths):
-        samples, targets = (" and ".join(map(str, part)) for part in lengths)
-        hint = "; several inputs or targets go into a tuple or a dict" if list in map(type, data) else ""
-        raise ValueError(f"{name}: got {samples} samples and {targets} targets; wanted as many, and at least one{hint}")
-    return x, y

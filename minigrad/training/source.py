@@ -13,13 +13,14 @@ import numpy as np
 from minigrad.data.batches import batches, batches_of_blocks, mapping_of, rows_of
 from minigrad.engine import Array
 from minigrad.files import load_arrays
-from minigrad.training.checks import arrays_in, samples_in
+from minigrad.training.checks import arrays_in
 from minigrad.trees import aligned, flatten
 
 Stream: TypeAlias = Iterable[Any] | Callable[[], Iterable[Any]]
 """What gives batches, anew each time that it is iterated or called; or a list of `.npz` files."""
 
 Parts: TypeAlias = Generator[tuple[Any, Sequence[Array]], None, None]
+PAIR = "a pair of arrays (x, y)"
 
 
 class Source(NamedTuple):
@@ -46,7 +47,8 @@ def source(name: str, data: Any, batch_size: int | None, pairs: bool = True) -> 
         return Source(lambda rng, share=None: ((part if pairs else part[0], part) for part in parts(rng)))
     if _is_stream(data):
         return Source(lambda rng, share=None: _checked(name, data, pairs), stream=data)
-    tree = samples_in(name, data) if pairs else arrays_in(name, data)
+    wanted = f"{PAIR}, a list of .npz files, or what gives batches, such as lambda: [(x, y), ...]"
+    tree = _pair(name, data, wanted) if pairs else arrays_in(name, data)
     columns, build = flatten(tree)
     parts = partial(batches, *columns, batch_size=batch_size)
     whole = tree if all(mapping_of(column) is None or not column.size for column in columns) else None
@@ -97,11 +99,7 @@ def _checked(name: str, stream: Any, pairs: bool) -> Parts:
         raise TypeError(f"{name} was called and gave {given!r}; wanted an iterator of batches.")
     for number, batch in enumerate(given, 1):
         where = f"{name}: batch {number}"
-        if pairs and not (isinstance(batch, (tuple, list)) and len(batch) == 2):
-            shapes = shapes_of(flatten(batch)[0])
-            raise TypeError(f"{where} is one {type(batch).__name__} of {shapes:.100}; wanted a pair of arrays (x, y).")
-        letters = zip("xy", batch, strict=True) if pairs else ()
-        tree = tuple(arrays_in(f"{where}: {x}", part) for x, part in letters) if pairs else arrays_in(where, batch)
+        tree = _pair(where, batch) if pairs else arrays_in(where, batch)
         arrays, build = flatten(tree)
         _check_rows(where, arrays)
         axes = build([array.ndim for array in arrays])
@@ -113,10 +111,22 @@ def _checked(name: str, stream: Any, pairs: bool) -> Parts:
         raise ValueError(f"{name} gave no batches; wanted some in each epoch: a function makes an iterator each time")
 
 
-def _check_rows(where: str, arrays: Sequence[Array]) -> None:
+def _pair(where: str, data: Any, wanted: str = PAIR) -> tuple[Any, Any]:
+    """The samples and targets of a pair, each an array, or a tuple or dict of arrays; all have as many rows."""
+    if not (isinstance(data, (tuple, list)) and len(data) == 2):
+        shapes = shapes_of(flatten(data)[0])
+        raise TypeError(f"{where} is one {type(data).__name__} of {shapes:.100}; wanted {wanted}.")
+    x, y = (arrays_in(f"{where}: {letter}", part) for letter, part in zip("xy", data, strict=True))
+    hint = "; several inputs or targets go into a tuple or a dict" if list in map(type, data) else ""
+    _check_rows(where, flatten((x, y))[0], hint)
+    return x, y
+
+
+def _check_rows(where: str, arrays: Sequence[Array], hint: str = "") -> None:
     lengths = {array.shape[:1] for array in arrays}
     if len(lengths) > 1 or lengths & {(), (0,)}:
-        raise ValueError(f"{where} holds arrays of {shapes_of(arrays)}; wanted as many rows in each, and at least one.")
+        shapes = shapes_of(arrays)
+        raise ValueError(f"{where} holds arrays of {shapes}; wanted as many rows in each, and at least one{hint}.")
 
 
 def shapes_of(arrays: Sequence[Array]) -> str:

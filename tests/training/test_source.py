@@ -189,7 +189,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "a list of batches": (
         PAIRS,
         TypeError,
-        "data=.*; wanted a pair of arrays.*, or what gives batches, such as lambda",
+        "data is one list of .*; wanted a pair of arrays.*, or what gives batches, such as lambda",
     ),
     "x alone": (lambda: [X], TypeError, r"data: batch 1 is one ndarray of shape \(11, 2\); wanted a pair of arrays"),
     "x in two rows": (lambda: [X[:2]], TypeError, r"batch 1 is one ndarray of shape \(2, 2\); wanted a pair"),
@@ -292,7 +292,7 @@ def test_a_path_in_the_place_of_an_array_is_to_be_opened(data):
 def test_a_memmap_without_rows_is_predicted_as_an_array_is(tmp_path):
     x = mapped(tmp_path)[0][:0]
     assert mg.predict(network(), x).shape == (0, 1)
-    with pytest.raises(ValueError, match="got 0 samples and 11 targets"):
+    with pytest.raises(ValueError, match=r"data holds arrays of shape \(0, 2\) and \(11, 1\); wanted"):
         fit(network(), data=(x, Y))
 
 
