@@ -14,9 +14,18 @@ from minigrad.training.history import Training, drawn
 
 
 class Watch:
-    """The callback of `minigrad.training.watch`, which has its samples in `x`.
+    """A callback that notes after each epoch how large weights, gradients and, for the samples `x`, activations are.
 
-    `norms` holds, for "weight", "gradient" and "activation", a list by name with one number for each epoch.
+    What is noted is the root mean square, so that layers of different sizes can be compared: gradients that vanish or
+    explode show as curves that part, layer by layer. `.norms` holds, for "weight", "gradient" and "activation", a list
+    by name with one number for each epoch; `.plot()` draws them.
+
+    >>> from minigrad import fit, nn, optim
+    >>> model, x = nn.Sequential(nn.Linear(1, 1), nn.tanh), np.ones((4, 1), np.float32)
+    >>> sgd, watched = optim.SGD(model.parameters(), lr=0.1), watch(x)
+    >>> history = fit(model, nn.mse_loss, sgd, (x, x), epochs=3, progress=False, callbacks=[watched])
+    >>> [(what, *curves) for what, curves in watched.norms.items()]
+    [('weight', '0.weight', '0.bias'), ('gradient', '0.weight', '0.bias'), ('activation', '0 Linear(1, 1)', '1 tanh')]
     """
 
     def __init__(self, x: Any = None) -> None:
@@ -59,17 +68,4 @@ class Watch:
             self.norms.setdefault(what, {})[name] = np.asarray(norms).tolist()
 
 
-def watch(x: Any = None) -> Watch:
-    """A callback that notes after each epoch how large weights, gradients and, for the samples `x`, activations are.
-
-    What is noted is the root mean square, so that layers of different sizes can be compared: gradients that vanish or
-    explode show as curves that part, layer by layer. `.norms` holds the numbers, `.plot()` draws them.
-
-    >>> from minigrad import fit, nn, optim
-    >>> model, x = nn.Sequential(nn.Linear(1, 1), nn.tanh), np.ones((4, 1), np.float32)
-    >>> sgd, watched = optim.SGD(model.parameters(), lr=0.1), watch(x)
-    >>> history = fit(model, nn.mse_loss, sgd, (x, x), epochs=3, progress=False, callbacks=[watched])
-    >>> [(what, *curves) for what, curves in watched.norms.items()]
-    [('weight', '0.weight', '0.bias'), ('gradient', '0.weight', '0.bias'), ('activation', '0 Linear(1, 1)', '1 tanh')]
-    """
-    return Watch(x)
+watch = Watch  # which reads as what it does, in a list of callbacks
