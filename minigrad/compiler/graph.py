@@ -28,7 +28,7 @@ class Value:
     Or a number of Python's, `is_number`, which takes no part in the promotion of dtypes.
     """
 
-    __slots__ = ("args", "data", "dtype", "function", "is_number", "kwargs", "made_of", "order", "shape", "varies")
+    __slots__ = ("args", "data", "dtype", "function", "is_number", "kwargs", "operands", "order", "shape", "varies")
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -41,12 +41,8 @@ class Value:
         self.order = order_of(like, len(self.shape))
         self.function, self.args, self.kwargs = function, args, kwargs or {}
         self.data: Array | None = None  # of a constant
-        self.made_of = [leaf for leaf in leaves((args, self.kwargs)) if isinstance(leaf, Value)]
-        self.varies = function is None or any(operand.varies for operand in self.made_of)
-
-    def operands(self) -> list[Value]:
-        """The values that it is made of."""
-        return self.made_of
+        self.operands = [leaf for leaf in leaves((args, self.kwargs)) if isinstance(leaf, Value)]
+        self.varies = function is None or any(operand.varies for operand in self.operands)
 
 
 class Graph:
@@ -78,8 +74,7 @@ class Graph:
                 simpler = identity(self, value)
                 if isinstance(simpler, Value) and same_kind(simpler, value):
                     return simpler
-        operands = value.operands()
-        if all(operand.data is not None for operand in operands) and math.prod(value.shape) <= SMALL:
+        if all(operand.data is not None for operand in value.operands) and math.prod(value.shape) <= SMALL:
             with np.errstate(all="ignore"):
                 return self.constant(np.asarray(computed(value, lambda operand: operand.data)))
         key = key_of(value)
@@ -92,7 +87,7 @@ class Graph:
         """The calls that these values are made of, in order."""
         found, stack = set(results), list(results)
         while stack:
-            for operand in stack.pop().operands():
+            for operand in stack.pop().operands:
                 if operand not in found:
                     found.add(operand)
                     stack.append(operand)

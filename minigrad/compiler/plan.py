@@ -63,7 +63,7 @@ def in_place(value: Value) -> bool:
 def may_replace(value: Value, x: Value, owners: Mapping[Value, set[Value]]) -> bool:
     """Whether the call may write over the memory of `x`, which nothing else needs."""
     if value.function is PUT_ADD:  # it reads what it adds after it has begun to write
-        return not any(x in owners.get(other, {other}) for other in value.operands()[1:])
+        return not any(x in owners.get(other, {other}) for other in value.operands[1:])
     return in_place(value)
 
 
@@ -84,7 +84,7 @@ class Block:
     def takes(self, value: Value) -> bool:
         """Take in the next call, if it belongs here."""
         alike = value.shape == self.shape and value.order == self.values[0].order
-        if is_large(value) and alike and not set(value.operands()) & set(self.sums):
+        if is_large(value) and alike and not set(value.operands) & set(self.sums):
             self.values.append(value)
         elif is_total(value) and value.args[0] in self.values:
             self.sums.append(value)
@@ -92,10 +92,11 @@ class Block:
             return False
         return True
 
+    @property
     def operands(self) -> list[Value]:
         """The values from outside that it works with."""
         inside = {*self.values, *self.sums}
-        return [x for value in (*self.values, *self.sums) for x in value.operands() if x not in inside]
+        return [x for value in (*self.values, *self.sums) for x in value.operands if x not in inside]
 
 
 def is_total(value: Value) -> bool:
@@ -125,7 +126,7 @@ def grouped(calls: Iterable[Value]) -> list[Value | Block]:
     for value in calls:
         if block and block.takes(value):
             continue
-        if block and set(value.operands()) & {*block.values, *block.sums}:
+        if block and set(value.operands) & {*block.values, *block.sums}:
             close()
             block = None
         if block is None and is_large(value):
@@ -144,7 +145,7 @@ def parts_of(
     Beside such a value stands the reshaped one that is joined, which nothing else needs. What leaves the program shares
     no memory with the whole, and what has a place that is `given` is made in that.
     """
-    uses = Counter(x for step in steps for x in step.operands())
+    uses = Counter(x for step in steps for x in step.operands)
     made = {x for x in steps if isinstance(x, Value) and takes_out(x) and x.function is not PUT_ADD and lies_as_in_c(x)}
     parts: dict[Value, tuple[Value, int]] = {}
     for whole in steps:
@@ -183,7 +184,7 @@ class Plan:
         owners: dict[Value, set[Value]] = {}  # in whose memory a value may lie, if not in its own
         last: dict[Value, int] = {}
         for i, step in enumerate(steps):
-            used = set().union(*(owners.get(x, {x}) for x in step.operands()))
+            used = set().union(*(owners.get(x, {x}) for x in step.operands))
             for value in results(step):
                 owners[value] = {value} if is_new(value) else used
                 last[value] = i
@@ -193,7 +194,7 @@ class Plan:
         order = {value: i for i, value in enumerate(owners)}
         free: dict[Any, list[str]] = {}
         for i, step in enumerate(steps):
-            used = set().union(*(owners.get(x, {x}) for x in step.operands()))
+            used = set().union(*(owners.get(x, {x}) for x in step.operands))
             dying = sorted((x for x in used if x in self.place and last[x] == i), key=order.__getitem__)
             for value in results(step):
                 kind = kind_of(value)

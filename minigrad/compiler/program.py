@@ -140,7 +140,7 @@ class Program:
         writes = [(values[new], values[leaf]) for leaf, new in self.writes]
         forward = graph.needed([*outputs, *self.nan_flags, *(new for new, _ in writes)])
         backward = [value for value in graph.needed(gradients.values()) if value not in {*forward}]
-        used = {x for value in (*forward, *backward) for x in value.operands()} | {*outputs, *gradients.values()}
+        used = {x for value in (*forward, *backward) for x in value.operands} | {*outputs, *gradients.values()}
         used.update(value for pair in writes for value in pair)
         used.update(values[target] for target in gradients)  # of which some may be written to before they are read
         of_kind: Any = lambda *kinds: [t for t, s in inputs.items() if s.kind in kinds and values[t] in used]

@@ -149,7 +149,7 @@ class Writer:
         inside = Plan([*block.values, *block.sums], [*whole, *block.sums], letter="r")
         outer, body, memory = dict(self.local), [f"j = min(i + {rows}, {length})"], []
         self.local.update(inside.place)
-        axes = {x: block.axis + len(x.shape) - len(block.shape) for x in (*whole, *block.operands())}
+        axes = {x: block.axis + len(x.shape) - len(block.shape) for x in (*whole, *block.operands)}
         cut = {x: axis for x, axis in axes.items() if axis >= 0 and x.shape[axis] == length}
         for x, text in zip(cut, list(map(self.text, cut)), strict=True):
             self.local[x] = self.new_name(f"{text}_rows")
@@ -247,7 +247,7 @@ class Writer:
 
 def are_scalars(value: Value) -> bool:
     """Whether the call is one of numbers of its dtype, beside which those of Python have no dtype of their own."""
-    dtypes = {x.dtype for x in value.operands() if not x.is_number}
+    dtypes = {x.dtype for x in value.operands if not x.is_number}
     plain = value.shape == () and not value.kwargs and value.function is not np.power
     return plain and dtypes == {value.dtype} and value.dtype.char in "fd"
 
@@ -385,7 +385,7 @@ class Source:
         values, saved = self.values, dict[str, str]()
         lost = lying_in(set[Value]().union(*(values.shared[memory] for _, memory in values.writes)), self.forward)
         there = {*values.inputs, *values.forward}
-        used = [operand for value in values.backward for operand in value.operands()]
+        used = [operand for value in values.backward for operand in value.operands]
         for value in [*used, *values.gradients]:
             while is_transpose(value):
                 value = value.args[0]
@@ -434,7 +434,7 @@ def lying_in(inputs: set[Value], steps: Iterable[Value | Block]) -> set[Value]:
     """The values that may lie in the memory of some inputs, with these."""
     found = set(inputs)
     for step in steps if inputs else ():
-        if not found.isdisjoint(step.operands()):
+        if not found.isdisjoint(step.operands):
             found.update(value for value in results(step) if not is_new(value))
     return found
 
@@ -447,9 +447,9 @@ def may_write(
     at = next((i for i, step in enumerate(steps) if value in results(step)), -1)
     if at < safe or not (is_new(value) and takes_out(value)) or not there.isdisjoint(leaving):
         return False
-    if any(not there.isdisjoint(step.operands()) for step in steps[at + 1 :]):
+    if any(not there.isdisjoint(step.operands) for step in steps[at + 1 :]):
         return False
-    read = there.intersection(steps[at].operands())
+    read = there.intersection(steps[at].operands)
     return not read or (in_place(value) and all(x.shape == value.shape for x in read))
 
 

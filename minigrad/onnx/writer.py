@@ -55,7 +55,7 @@ class Writer:
             is_live: Any = lambda t, kind: t in self.shared or kind in ("argument", "gradient", "draw")
             live = {record.values[t] for t, source in record.inputs.items() if is_live(t, source.kind)}
             for value in record.graph.order:
-                live.update([] if live.isdisjoint(value.operands()) else [value])
+                live.update([] if live.isdisjoint(value.operands) else [value])
             self.live.append(live)
 
     # ------------------------------------------------------------------------------------------------------- nodes
@@ -203,7 +203,7 @@ class Writer:
     def operands(self, values: Any) -> list[Any]:
         if not self.is_live(values):
             return []
-        functions, parts = [value.function for value in values], [value.operands() for value in values]
+        functions, parts = [value.function for value in values], [value.operands for value in values]
         if any(f != functions[0] for f in functions) or len({len(part) for part in parts}) > 1:
             calls = ", ".join(name_of(f) if f else "none" for f in functions)
             hint = "Is there a loop along an axis of samples (see batch_axes), or an `if` that looks at their number?"
@@ -217,7 +217,7 @@ class Writer:
         """An error that names the call in the function, and the one among those that it is made of."""
         record, value = self.runs[0].record, values[0]
         if value.function is None:  # then it is the first call that is given it
-            value = next((call for call in record.graph.order if value in call.operands()), None)
+            value = next((call for call in record.graph.order if value in call.operands), None)
         if value is None:
             return kind(what)
         place = bisect_right([event.counts[0] for event in record.events], record.graph.order.index(value))
