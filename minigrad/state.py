@@ -8,6 +8,7 @@ Parameters are the leaves that require a gradient, or did so before they were fr
 """
 
 import functools
+import reprlib
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import Signature, signature
@@ -162,6 +163,7 @@ def fitting(obj: Any, announced: Mapping[str, Array]) -> Mapping[str, Array]:
 
 def _by_first_names(obj: Any, own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     """A state by those names that `named_state` gives."""
+    _check_names(state)
     names = {id(item): name for name, item in own.items()}
     arrays: dict[str, Any] = {}
     for name, array in state.items():
@@ -172,6 +174,12 @@ def _by_first_names(obj: Any, own: Mapping[str, Any], state: Mapping[str, Any]) 
                 raise ValueError(f"{first} has several names in {type(obj).__name__}, and here different numbers")
         arrays[first] = array
     return arrays
+
+
+def _check_names(state: Any) -> None:
+    if not hasattr(state, "keys"):
+        wanted = "wanted a dict of names and arrays, as state_dict() gives"
+        raise TypeError(f"load_state_dict got {reprlib.repr(state):.80}; {wanted}.")
 
 
 def _places(obj: Any, new: Mapping[int, Array]) -> Iterator[tuple[Any, Any, Array]]:
@@ -195,6 +203,7 @@ def _numbers(value: Any) -> Array:
 
 def fitting_arrays(owner: Any, wanted: Mapping[str, Any], state: Mapping[str, Any], strict: bool) -> dict[str, Array]:
     """The arrays of a state in the dtypes of those `wanted`, or one ValueError that lists all that do not fit."""
+    _check_names(state)
     arrays, problems = {}, []
     if strict:
         problems += [f"missing: {name}" for name in wanted if name not in state]

@@ -474,6 +474,14 @@ def test_all_problems_are_reported_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("state", [None, [np.ones((3, 1))], network(), "state.npz"], ids=lambda x: type(x).__name__)
+def test_a_state_is_a_dict(state: Any) -> None:
+    model = network()
+    for thing in (model, mg.optim.Adam(model)):
+        with pytest.raises(TypeError, match=r"(?s)load_state_dict got .*; wanted a dict of names and arrays"):
+            thing.load_state_dict(state)
+
+
 @given(
     st.sets(st.sampled_from(["0.weight", "0.bias", "2.weight", "2.bias"])), st.booleans(), st.booleans(), st.booleans()
 )

@@ -139,6 +139,10 @@ composites.update({
 })
 # fmt: on
 
-for function in [f for f in vars(S).values() if isinstance(f, np.ufunc) and f not in vjps and f not in composites]:
-    given = "gives several answers" if function.nout > 1 else "has no slope in this table"
+inside = vars(vars(S)["_ufuncs"])  # where those are that functions written in Python call, under names of their own
+private = {inside.get(name): of for name, of in [("_lambertw", "lambertw"), ("_riemann_zeta", "zeta")]}
+ufuncs = {f for f in (*vars(S).values(), *private) if isinstance(f, np.ufunc)}
+for function in ufuncs - {*vjps, *composites}:
+    given = f"in scipy.special.{private[function]} " if function in private else ""
+    given += "gives several answers" if function.nout > 1 else "has no slope in this table"
     refusals[function] = f"{given}: make a function of your own of it, by minigrad.primitive"

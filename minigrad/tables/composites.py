@@ -6,6 +6,7 @@ and say which NumPy function it spells.
 
 import functools
 import math
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,13 @@ def composition(function: Function, shortcut: Function | None = None) -> Functio
             for argument in args:
                 if isinstance(argument, Tensor):
                     return call_other(function, args, kwargs)
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            name, x = name_of(function), args[0] if args else 0.0
+            if not str(error).startswith(name) and (as_array(x).dtype.kind not in "biufc" or type(x) in (list, tuple)):
+                raise TypeError(f"{name} got {reprlib.repr(x)}; wanted numbers: an array, or a Tensor.") from error
+            raise
 
     return wrapper
 

@@ -219,6 +219,18 @@ def test_lists_are_inputs_too(f: Any) -> None:
     np.testing.assert_array_equal(f([-1.0, 0.5]), f(np.array([-1.0, 0.5])))
 
 
+@activations
+def test_what_are_no_numbers(f: Any) -> None:
+    for x in ("a", None, ["a", 1.0], np.array(["a"])):
+        with pytest.raises(TypeError, match=rf"^{f.__name__} got .*; wanted numbers: an array, or a Tensor") as raised:
+            f(x)
+        assert raised.value.__cause__ is not None
+    with pytest.raises(TypeError, match="required positional argument: 'x'"):
+        f()
+    with pytest.raises(TypeError, match="would lose its history in silence"):
+        f([mg.Tensor(1.0, requires_grad=True)])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.bool_])
 @pytest.mark.parametrize("f", [nn.tanh, nn.sigmoid, nn.gelu, nn.softmax, nn.log_softmax])
 def test_integers_do_not_wrap_around(f: Any, dtype: Any) -> None:
