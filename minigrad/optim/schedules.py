@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import ParamSpec, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 from minigrad.optim.checks import at_least_one, at_least_zero, fraction
 
@@ -20,8 +20,10 @@ P = ParamSpec("P")
 class Shown:
     """A schedule that says how it was made."""
 
-    def __init__(self, schedule: Schedule, text: str) -> None:
-        self.schedule, self.text = schedule, text
+    def __init__(self, make: Callable[..., Schedule], args: Any, kwargs: Any) -> None:
+        given = inspect.signature(make).bind(*args, **kwargs).arguments
+        self.schedule = make(*args, **kwargs)
+        self.text = f"{make.__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def __call__(self, step: int) -> float:
         return self.schedule(step)
@@ -32,14 +34,7 @@ class Shown:
 
 def shown(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
     """Let the schedules that a function makes say how they were made."""
-
-    @functools.wraps(make)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        given = inspect.signature(make).bind(*args, **kwargs).arguments
-        text = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        return Shown(make(*args, **kwargs), f"{make.__name__}({text})")
-
-    return wrapper
+    return functools.wraps(make)(lambda *args, **kwargs: Shown(make, args, kwargs))
 
 
 @shown
