@@ -127,9 +127,6 @@ class Elsewhere:
     def __get__(self, thing: Any, kind: type) -> NoReturn:
         raise AttributeError(f"a {kind.__name__} has no attribute {self.name!r}: write {self.instead}.")
 
-    def __repr__(self) -> str:
-        return f"<nothing: write {self.instead}>"
-
 
 def say_instead(kind: type, table: Mapping[str, str]) -> None:
     """Let the names of a table, as attributes that a class does not have, say what to write; dir() leaves them out."""

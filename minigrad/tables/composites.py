@@ -14,7 +14,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from minigrad.engine import (  # isort: skip
     Function, Tensor, any_mode, as_array, as_tensor, call, call_other, composites, constant, elsewhere, looked_at,
-    name_of, numbers_of, shortcuts, vjps,
+    name_of, numbers_of, vjps,
 )  # fmt: skip
 from minigrad.tables.rules import axes_of, below, flipped, kept, lines_along, put_add, root, wide
 
@@ -29,14 +29,9 @@ def composite(*functions):
     return register
 
 
-def composition(function: Function, shortcut: Function | None = None) -> Function:
-    """Let modes see a function that is made of others, and depends on its arguments alone, as one call.
-
-    A `shortcut` is a function of NumPy that gives the same up to rounding.
-    """
+def composition(function: Function) -> Function:
+    """Let modes see a function that is made of others, and depends on its arguments alone, as one call."""
     composites[function] = function
-    if shortcut is not None:
-        shortcuts[function] = shortcut
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

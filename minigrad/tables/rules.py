@@ -201,21 +201,16 @@ def ahead(x, y):
     return np.where(np.isinf(x) & (x == y), 0, x - y)
 
 
-def share(g, wins, loses):
-    """The gradient of the argument that wins; half of it where neither does, since they are equal or one is nan."""
-    return shares(g, wins, loses)[0]
-
-
 def shares(g, wins, loses):
-    """The gradients of both arguments, of which one wins or loses. From an infinite one, no part can be taken away."""
+    """The gradients of both arguments: of that which wins, all; half where neither does, as they tie or one is nan."""
     lead = wins.astype(np.int8) - loses.astype(np.int8)  # small integers are quick to count with
-    part = (lead.astype(g.dtype) + 1) * 0.5
+    part = (lead.astype(g.dtype) + 1) * 0.5  # also of an infinite gradient, from which no part can be taken away
     return g * part, g * (1 - part)
 
 
 def lead(g, x, y, wins, loses):
     """The share of x in the greater (or smaller) of two, of which a nan is neither."""
-    return share(g, wins | (np.isnan(x) < np.isnan(y)), loses | (np.isnan(x) > np.isnan(y)))
+    return shares(g, wins | (np.isnan(x) < np.isnan(y)), loses | (np.isnan(x) > np.isnan(y)))[0]
 
 
 def axes_of(x, axis):
