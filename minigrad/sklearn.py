@@ -38,20 +38,11 @@ class Estimator(BaseEstimator):
     """
 
     def __init__(
-        self,
-        model: Any,
-        loss: Function | None = None,
-        optimizer: Callable[..., Optimizer] = Adam,
-        lr: float = 0.001,
-        epochs: int = 100,
-        batch_size: int | None = 32,
-        compile: bool | Literal["pure"] = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        random_state: Any = None,
+        self, model: Any, loss: Function | None = None, optimizer: Callable[..., Optimizer] = Adam, lr: float = 0.001,
+        epochs: int = 100, batch_size: int | None = 32, compile: bool | Literal["pure"] = True,
+        early_stopping: bool = False, validation_fraction: float = 0.1, patience: int = 10, random_state: Any = None,
         progress: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.model, self.loss, self.optimizer, self.lr, self.epochs = model, loss, optimizer, lr, epochs
         self.batch_size, self.compile, self.random_state, self.progress = batch_size, compile, random_state, progress
         self.early_stopping, self.validation_fraction, self.patience = early_stopping, validation_fraction, patience
@@ -67,16 +58,9 @@ class Estimator(BaseEstimator):
             count = max(1, round(self.validation_fraction * len(x)))
             data, held_out = ((x[part], y[part]) for part in (order[count:], order[:count]))
             callbacks = [EarlyStopping(patience=self.patience)]
-        self.history_ = fit(
-            *(self.model_, self.loss or loss, optimizer, data),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            validation=held_out,
-            callbacks=callbacks,
-            seed=int(rng.integers(2**31)),
-            progress=self.progress,
-            compile=self.compile,
-        )
+        options: Any = {name: getattr(self, name) for name in ("epochs", "batch_size", "progress", "compile")}
+        options |= {"validation": held_out, "callbacks": callbacks, "seed": int(rng.integers(2**31))}
+        self.history_ = fit(self.model_, self.loss or loss, optimizer, data, **options)
 
     def _predicted(self, x: Any) -> Array:
         """In double precision, so that it is the same however many samples are given at a time."""

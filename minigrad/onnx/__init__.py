@@ -1,9 +1,5 @@
 """Models as ONNX files, which run where Python does not; see `export_onnx`.
 
-A function is traced as for `minigrad.compile`, with batches of three sizes. What is the same in all traces is written
-as it is, what grows by as much with each sample is computed from the batch that comes, and all else is refused, with
-the call in which it was met.
-
 operators   tables that say what a function of NumPy is in ONNX
 writer      writes what the traces have in common
 """
@@ -41,11 +37,12 @@ def export_onnx(
     all arrays, or a list of their axes, with None for one that has no samples; or None where no array has any.
 
     The function is traced as by `minigrad.compile`, in evaluation mode as by `minigrad.predict`, for batches of three
-    sizes: loops are unrolled, and an `if` on a shape goes one way for good. A call that does not follow the batch (n
-    samples may give 2 * n + 1 of something, but not n * n or 1 / n) raises ValueError; one that ONNX has no operators
-    for, a mask as an index, what is drawn at random, and complex numbers raise NotImplementedError; looking at numbers,
-    and writing to Tensors, TypeError. What is checked in numbers, such as labels, is not checked in the file, and where
-    there is nan, onnxruntime's maxima, and softmax, are those of the other numbers.
+    sizes, and what the traces have in common is written: loops are unrolled, and an `if` on a shape goes one way for
+    good. A call that does not follow the batch (n samples may give 2 * n + 1 of something, but not n * n or 1 / n)
+    raises ValueError; one that ONNX has no operators for, a mask as an index, what is drawn at random, and complex
+    numbers raise NotImplementedError; looking at numbers, and writing to Tensors, TypeError. What is checked in
+    numbers, such as labels, is not checked in the file, and where there is nan, onnxruntime's maxima, and softmax, are
+    those of the other numbers.
 
     Inputs are named as the arguments are, outputs by their keys, or "output", and parameters as in `state_dict()`. The
     file is of opset 18, for onnxruntime from 1.14 on (which lacks some functions of float64 and of small integers). It

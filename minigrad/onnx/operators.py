@@ -291,19 +291,19 @@ def convolved(o: Any, x: Any, y: Any) -> Any:
     return o.MatMul(o.Gather(padded, windows), o.cast(y, o.dtype))
 
 
+@as_computed
 def reduced(o: Any, function: Function, operator: str, combine: str, start: Any, *args: Any, **kwargs: Any) -> Any:
     """A reduction, with all the options of NumPy's; `start` is what changes nothing."""
     given = inspect.signature(function).bind(*args, **kwargs).arguments
     given = {name: value for name, value in given.items() if type(value).__name__ != "_NoValueType"}
     x, initial, where = given["a"], given.get("initial"), given.get("where", True)
-    found, o.dtype = o.cast(x, o.answer.dtype), computed_in(o.answer.dtype)
+    found = o.cast(x, o.answer.dtype)
     found = found if o.dtype == o.answer.dtype else o.cast(found, o.dtype)
     if where is not True:
         found = o.Where(o.cast(where, bool), found, initial if start is None else start)
     if axes := axes_of(x, given.get("axis")):
         found = getattr(o, operator)(found, axes, keepdims=int(bool(given.get("keepdims"))))
-    found = found if initial is None else getattr(o, combine)(found, initial)
-    return found if o.dtype == o.answer.dtype else o.cast(found, o.answer.dtype)
+    return found if initial is None else getattr(o, combine)(found, initial)
 
 
 def in_dtype(o: Any, x: Any, dtype: Any) -> FileArray:

@@ -15,7 +15,10 @@ from minigrad.engine import Array, no_grad, numbers_of
 from minigrad.files import generator_text, is_safetensors, load_arrays, save_arrays, set_generator
 from minigrad.nn.module import in_mode
 from minigrad.optim.checks import at_least_one, at_least_zero
-from minigrad.state import load_state_dict, named_generators, named_parameters, named_state, state_dict
+
+from minigrad.state import (  # isort: skip
+    fitting_arrays, load_state_dict, named_generators, named_parameters, named_state, state_dict,
+)  # fmt: skip
 from minigrad.summary import outputs_noted
 from minigrad.training.history import Training, drawn
 
@@ -62,7 +65,7 @@ class EarlyStopping:
             raise ValueError(f"EarlyStopping watches {self.monitor!r}, and fit measures {', '.join(training.history)}")
         self.best, self.waited = math.inf, 0
         self.weights: dict[str, Array] = {}
-        self.forms = _forms(state_dict(training.trained()))
+        self.wanted = named_state(training.trained())
 
     def __call__(self, training: Training) -> None:
         number = training.history[self.monitor][-1] * (1 if self.mode == "min" else -1)
@@ -85,15 +88,8 @@ class EarlyStopping:
         best, waited, weights = _number(state, "best", "f"), _number(state, "waited", "i"), below("weights/", state)
         if math.isnan(best) or waited < 0:
             raise ValueError(f"EarlyStopping cannot have waited {waited} epochs since its best, {best}")
-        misfits = dict(_forms(weights).items() ^ self.forms.items()) if weights else ()
-        if misfits:
-            raise ValueError(f"the best weights are not of this model, by their shapes: {', '.join(sorted(misfits))}")
+        weights = fitting_arrays(self, self.wanted, weights, True) if weights else {}
         self.best, self.waited, self.weights = best, waited, weights
-
-
-def _forms(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The shapes and kinds of arrays by name."""
-    return {name: (np.shape(array), np.asarray(array).dtype.kind) for name, array in arrays.items()}
 
 
 def _number(arrays: Mapping[str, Any], name: str, kind: str) -> Any:
