@@ -55,7 +55,7 @@ __all__ = ["average", "ranks", "shard"]
 INSTALL = (
     "training on several ranks needs mpi4py and an MPI library: pip install mpi4py mpich (or mpi4py alone, where the "
     "machine has an MPI of its own), and then `mpirun -n 4 python train.py`, which as root OpenMPI wants with "
-    "--allow-run-as-root"
+    "--allow-run-as-root."
 )
 POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
 TAG = 27_182  # of messages that a rank sends to the next
@@ -316,7 +316,7 @@ def _mpi() -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise ImportError(f"{INSTALL}.") from error
+        raise ImportError(INSTALL) from error
     before, world = sys.excepthook, Ranks(MPI.COMM_WORLD)
 
     def hook(kind: Any, error: BaseException, where: Any) -> None:

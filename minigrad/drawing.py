@@ -202,10 +202,8 @@ class Calls:
 
     def origin(self, x: Any) -> Any:
         """The thing itself, for one that has its numbers and another history."""
-        while (step := self.steps.get(id(x))) and step.function in (unrecorded, argument):
-            if not isinstance(step.args[0], Tensor):
-                break
-            x = step.args[0]
+        if (step := self.steps.get(id(x))) and step.function in (unrecorded, argument):
+            return self.origin(step.args[0]) if isinstance(step.args[0], Tensor) else x
         return x
 
     def step(self, x: Any) -> Step | None:
@@ -277,8 +275,7 @@ class Calls:
         if isinstance(x, (list, tuple)):
             return f"({', '.join(map(self.text, x))})"
         if isinstance(x, slice):
-            parts = ["" if part is None else str(part) for part in (x.start, x.stop, x.step)]
-            return ":".join(parts if parts[2] else parts[:2])
+            return ":".join("" if n is None else str(n) for n in (x.start, x.stop, x.step)).removesuffix(":")
         if isinstance(x, ARRAYS):
             return reprlib.repr(x.item()) if x.size == 1 else f"{x.dtype}{list(x.shape)}"
         return "..." if x is ... else name_of(x) if callable(x) else reprlib.repr(x)

@@ -36,14 +36,14 @@ ROWS += [  # what no row of the tables comes to: ties, singular matrices, equal 
 MODULES = (rules, composites, rearrangements, linalg)
 # These stand in the tables themselves: tests/test_rules.py plants faults there, and composites are held against NumPy.
 IN_TABLES = {"einsum_rule", "packed", "slogdet_rule", "qr_rule", "eig_rule", "eigh_rule", "svd_rule", "_cumulative",
-             "_log_of_sum", "_logs_of_sums"}  # fmt: skip
+             "_log_of_sum", "_logs_of_sums", "_quantile", "_outer", "_with_more_axes"}  # fmt: skip
 # Covariances and norms are even functions; of the two answers of `parted`, one is divided by the other.
 EQUIVALENT = {"_rows_of the other sign", "_floating the other sign", "parted times 1.001"}
 NEWER = {"cumulative_sum", "cumulative_prod", "unstack"} if not hasattr(np, "cumulative_sum") else set()
 # Dtypes and orders of memory, limits, and 0 or nan: there are tests of their own for them.
 NO_NUMBERS = {"wide", "_memory", "unknown", "phases", "rounding", "_check_real"}
 # They run once, at import.
-FACTORIES = {"composite", "composition", "several", "spelled", "_quantile", "_outer", "_reshaping", "_rearranging"}
+FACTORIES = {"composite", "composition", "several", "spelled", "_rearranging"}
 
 
 def helpers() -> Iterator[tuple[ModuleType, str]]:

@@ -338,10 +338,7 @@ class _Pickle:
 
 def _latin(data: bytes, encoding: str) -> bytes:
     """Text as Latin-1. Other text is refused before it is decoded, as that would take four times the memory."""
-    wide = (
-        np.frombuffer(data, np.uint8).max(initial=0) > 0xC3 if encoding == "utf-8" else re.search(rb"\\(?!u00)", data)
-    )
-    if wide:
+    if re.search(rb"[\xc4-\xff]" if encoding == "utf-8" else rb"\\(?!u00)", data):
         raise ValueError("it holds text that is not Latin-1")
     return data if data.isascii() and encoding == "utf-8" else data.decode(encoding).encode("latin-1")
 

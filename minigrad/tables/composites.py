@@ -267,36 +267,35 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
 # ------------------------------------------------------------------------------------------------------ quantiles
 
 
-def _quantile(function, skip_nan):
-    def spelling(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
-        if isinstance(q, Tensor):
-            raise NotImplementedError(f"np.{function.__name__} of a Tensor takes a q of plain numbers")
-        a = as_array(a)
-        axis = axis if axis is None else normalize_axis_tuple(axis, a.ndim)
-        unsorted, put_back = lines_along(a, axis)
-        lines = np.sort(unsorted)
-        dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
-        if not lines.shape[-1]:  # of no numbers it is nan, as their mean is
-            mean = np.mean(a, axis, keepdims=keepdims)
-            return np.broadcast_to(mean, (*q.shape, *mean.shape))
-        if weights is None:
-            positions = _positions_when_sorted(lines, function, q, method, skip_nan)
-        else:
-            choose = getattr(np, f"nan{function.__name__}") if skip_nan else function
-            choose = functools.partial(choose, q=q, axis=axis, method=method)
-            positions = _weighted_positions(unsorted, weights, put_back, choose)
-        low = np.floor(positions).astype(int)
-        share = (positions - low).astype(dtype)
-        *shape, n = lines.shape
-        rows = np.arange(math.prod(shape)).reshape(shape) * n
-        flat = np.ravel(lines)
-        lower, upper = flat[rows + low], flat[rows + np.ceil(positions).astype(int)]
-        same = (share == 0) | (upper == lower)  # infinities have no difference
-        gap = np.where(same, 0, upper) - np.where(same, 0, lower)
-        answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share)).astype(dtype)
-        return np.reshape(answer, (*q.shape, *kept(a, axis))) if keepdims else answer
-
-    return spelling
+def _quantile(
+    function, skip_nan, a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, weights=None
+):
+    if isinstance(q, Tensor):
+        raise NotImplementedError(f"np.{function.__name__} of a Tensor takes a q of plain numbers")
+    a = as_array(a)
+    axis = axis if axis is None else normalize_axis_tuple(axis, a.ndim)
+    unsorted, put_back = lines_along(a, axis)
+    lines = np.sort(unsorted)
+    dtype, q = function(np.ones(1, a.dtype), q, method=method).dtype, np.asarray(q)
+    if not lines.shape[-1]:  # of no numbers it is nan, as their mean is
+        mean = np.mean(a, axis, keepdims=keepdims)
+        return np.broadcast_to(mean, (*q.shape, *mean.shape))
+    if weights is None:
+        positions = _positions_when_sorted(lines, function, q, method, skip_nan)
+    else:
+        choose = getattr(np, f"nan{function.__name__}") if skip_nan else function
+        choose = functools.partial(choose, q=q, axis=axis, method=method)
+        positions = _weighted_positions(unsorted, weights, put_back, choose)
+    low = np.floor(positions).astype(int)
+    share = (positions - low).astype(dtype)
+    *shape, n = lines.shape
+    rows = np.arange(math.prod(shape)).reshape(shape) * n
+    flat = np.ravel(lines)
+    lower, upper = flat[rows + low], flat[rows + np.ceil(positions).astype(int)]
+    same = (share == 0) | (upper == lower)  # infinities have no difference
+    gap = np.where(same, 0, upper) - np.where(same, 0, lower)
+    answer = np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share)).astype(dtype)
+    return np.reshape(answer, (*q.shape, *kept(a, axis))) if keepdims else answer
 
 
 @constant
@@ -320,10 +319,10 @@ def _weighted_positions(unsorted, weights, put_back, choose):
 
 
 # fmt: off
-composites[np.quantile]      = _quantile(np.quantile, skip_nan=False)
-composites[np.percentile]    = _quantile(np.percentile, skip_nan=False)
-composites[np.nanquantile]   = _quantile(np.quantile, skip_nan=True)
-composites[np.nanpercentile] = _quantile(np.percentile, skip_nan=True)
+composites[np.quantile]      = functools.partial(_quantile, np.quantile, False)
+composites[np.percentile]    = functools.partial(_quantile, np.percentile, False)
+composites[np.nanquantile]   = functools.partial(_quantile, np.quantile, True)
+composites[np.nanpercentile] = functools.partial(_quantile, np.percentile, True)
 composites[np.median]        = lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: \
                                np.quantile(a, 0.5, axis=axis, keepdims=keepdims)
 composites[np.nanmedian]     = lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: \
@@ -637,13 +636,10 @@ composites[np.logaddexp2.accumulate] = functools.partial(_logs_of_sums, np.exp2,
 # fmt: on
 
 
-def _outer(ufunc):
-    def spelling(x, y, dtype=None):
-        x = np.reshape(x, (*np.shape(x), *[1] * np.ndim(y)))
-        return ufunc(x, y) if dtype is None else ufunc(x, y, dtype=dtype)
-
-    return spelling
+def _outer(ufunc, x, y, dtype=None):
+    x = np.reshape(x, (*np.shape(x), *[1] * np.ndim(y)))
+    return ufunc(x, y) if dtype is None else ufunc(x, y, dtype=dtype)
 
 
 BINARY = [function for function in vjps if isinstance(function, np.ufunc) and function.nin == 2]
-composites.update({ufunc.outer: _outer(ufunc) for ufunc in BINARY if not ufunc.signature})
+composites.update({ufunc.outer: functools.partial(_outer, ufunc) for ufunc in BINARY if not ufunc.signature})

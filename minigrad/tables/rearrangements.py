@@ -1,5 +1,6 @@
 """NumPy functions that move, repeat, drop or choose numbers without changing them."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,14 +115,10 @@ def _memory(x, order):
     return array
 
 
-def _reshaping(function):
-    """A function that only inserts axes, for one array or several: what it makes of a shape says it all."""
-
-    def spelling(*arrays):
-        answers = [np.reshape(x, function(np.broadcast_to(0, np.shape(x))).shape) for x in arrays]
-        return answers[0] if len(answers) == 1 else tuple(answers)
-
-    return spelling
+def _with_more_axes(function, *arrays):
+    """What a function that only inserts axes makes of one array or several: what it makes of a shape says it all."""
+    answers = [np.reshape(x, function(np.broadcast_to(0, np.shape(x))).shape) for x in arrays]
+    return answers[0] if len(answers) == 1 else tuple(answers)
 
 
 @composite(np.meshgrid)
@@ -133,9 +130,9 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
 
 
 # fmt: off
-composites[np.atleast_1d]       = _reshaping(np.atleast_1d)
-composites[np.atleast_2d]       = _reshaping(np.atleast_2d)
-composites[np.atleast_3d]       = _reshaping(np.atleast_3d)
+composites[np.atleast_1d]       = partial(_with_more_axes, np.atleast_1d)
+composites[np.atleast_2d]       = partial(_with_more_axes, np.atleast_2d)
+composites[np.atleast_3d]       = partial(_with_more_axes, np.atleast_3d)
 
 composites[np.fliplr]           = lambda x: np.flip(x, 1)
 composites[np.flipud]           = lambda x: np.flip(x, 0)

@@ -198,6 +198,5 @@ def index_source(index: Any) -> str:
 
 def _part(part: Any) -> str:
     if isinstance(part, slice):
-        first, last, step = ("" if n is None else str(n) for n in (part.start, part.stop, part.step))
-        return f"{first}:{last}:{step}" if step else f"{first}:{last}"
+        return ":".join("" if n is None else str(n) for n in (part.start, part.stop, part.step)).removesuffix(":")
     return "..." if part is ... else source(part)
