@@ -352,9 +352,8 @@ def average(optimizer: Optimizer, samples: float = 1) -> None:
     world = ranks()
     with world.meeting():
         if optimizer not in _met:
-            weights = {
-                f"parameter {name}": p.data for name, p in zip(optimizer.names, optimizer.parameters, strict=True)
-            }
+            named = zip(optimizer.names, optimizer.parameters, strict=True)
+            weights = {f"parameter {name}": parameter.data for name, parameter in named}
             world.compared(weights, "begin with the same weights on all ranks, as from one seed")
             _met.add(optimizer)
         world.average(optimizer.parameters, samples)
