@@ -49,8 +49,7 @@ class Estimator(BaseEstimator):
 
     def _train(self, x: Array, y: Array, outputs: int, loss: Function) -> None:
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        its_own = isinstance(self.model, Module)
-        self.model_ = copy.deepcopy(self.model) if its_own else self.model(x.shape[1], outputs)
+        self.model_ = copy.deepcopy(self.model) if isinstance(self.model, Module) else self.model(x.shape[1], outputs)
         optimizer = self.optimizer(self.model_.parameters(), lr=self.lr)
         data, held_out, callbacks = (x, y), None, []
         if self.early_stopping:

@@ -38,7 +38,9 @@ class Value:
     def __init__(self, like: Any, function: Function | None = None, args: Any = (), kwargs: Any = None) -> None:
         self.is_number = isinstance(like, (int, float)) or getattr(like, "is_number", False)
         self.shape, self.dtype = ((), np.dtype(type(like))) if type(like) in (int, float) else (like.shape, like.dtype)
-        self.order = order_of(like, len(self.shape))
+        self.order = getattr(like, "order", tuple(range(len(self.shape))))  # as in C, where there is no memory
+        if isinstance(like, np.ndarray) and not like.flags.c_contiguous:
+            self.order = tuple(sorted(self.order, key=lambda axis: -like.strides[axis]))
         self.function, self.args, self.kwargs = function, args, kwargs or {}
         self.data: Array | None = None  # of a constant
         self.operands = [leaf for leaf in leaves((args, self.kwargs)) if isinstance(leaf, Value)]
@@ -92,14 +94,6 @@ class Graph:
                     found.add(operand)
                     stack.append(operand)
         return [value for value in self.order if value in found]
-
-
-def order_of(like: Any, axes: int) -> tuple[int, ...]:
-    """The order of an array's axes in memory, where there is one; else that of C."""
-    order: tuple[int, ...] = getattr(like, "order", tuple(range(axes)))
-    if isinstance(like, np.ndarray) and not like.flags.c_contiguous:
-        order = tuple(sorted(order, key=lambda axis: -like.strides[axis]))
-    return order
 
 
 def same_kind(a: Value, b: Value) -> bool:

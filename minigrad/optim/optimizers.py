@@ -29,7 +29,6 @@ from minigrad.trees import Sealed, Whole
 
 CHUNK = 2**16  # elements that are moved at a time; a larger parameter has a vector of its own
 
-
 Parameters: TypeAlias = Any  # a model, a Tensor, or an iterable of Tensors, pairs of a name and a Tensor, or groups
 
 

@@ -25,8 +25,6 @@ for logical in (np.logical_and, np.logical_or, np.logical_xor):
 IN_PLACE = "writes into its argument, which a Tensor forbids: make a new one with minigrad.put or np.where"
 SETS = "returns as many numbers as happen to differ, which has no derivative: index the Tensor with a set of places"
 COUNTS = "counts, and counts have no derivative: pass t.detach().data, or use np.bincount for sums of weights"
-FILES = "writes numbers and no history: pass t.detach().data"
-DATES = "is about dates and bits, not about real numbers"
 
 # The names are separated by spaces, since not every NumPy has them all.
 for reason, names in {
@@ -36,8 +34,8 @@ for reason, names in {
     "finds eigenvalues: write np.linalg.eigvals of the companion matrix": "roots",
     "multiplies factors: write np.convolve of them": "poly",
     "sorts by both parts: write t[np.lexsort((np.imag(t), np.real(t)))]": "sort_complex",
-    FILES: "save savez savez_compressed savetxt",
-    DATES: "busday_count busday_offset is_busday datetime_as_string",
+    "writes numbers and no history: pass t.detach().data": "save savez savez_compressed savetxt",
+    "is about dates and bits, not about real numbers": "busday_count busday_offset is_busday datetime_as_string",
     "is an old name: write np.trapezoid": "trapz",
     "is an old name: write np.isin": "in1d",
     "needs the Bessel function I1 for its derivative, which NumPy does not have": "i0",

@@ -614,8 +614,7 @@ def divided(g, arrays, axis):
 
 
 vjps[concatenate] = Selection(joint=lambda g, ans, *arrays, axis: divided(g, arrays, axis))
-vjps[inspect.unwrap(on_diagonal)] = Selection(*vjps[inspect.unwrap(on_diagonal)])
 for function in map(inspect.unwrap, (put, positive_part)):
     vjps[function] = Choice(*vjps[function])
-for function in map(inspect.unwrap, (put_add, windows, unwindowed)):
+for function in map(inspect.unwrap, (put_add, windows, unwindowed, on_diagonal)):
     vjps[function] = Selection(*vjps[function])

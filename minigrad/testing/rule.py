@@ -45,8 +45,7 @@ def assert_rule(
     if not any(map(is_floating, arrays)):
         raise TypeError("assert_rule needs arguments to test the rule at, a floating array at least")
     called = functools.partial(function, **kwargs)
-    tries = itertools.chain([arrays], _others(called, arrays, elementwise))
-    for variant in tries:
+    for variant in itertools.chain([arrays], _others(called, arrays, elementwise)):
         single = [a.astype("F" if a.dtype.kind == "c" else "f") if is_floating(a) else a for a in variant]
         for given in (variant, single):
             try:

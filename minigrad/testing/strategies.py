@@ -1,5 +1,6 @@
 """Strategies for Hypothesis: shapes that broadcast, every form of index, and arguments in the domain of a function."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -69,10 +70,6 @@ def arrays_for(
     ...     assert np.all(np.isfinite(np.log(*args)))
     >>> test_log()
     """
-    count = function.nin if isinstance(function, np.ufunc) else len(DOMAINS.get(function, vjps.get(function, [0])))
-    if shapes is not None:
-        count = len(shapes)
-    domains = (DOMAINS.get(function, ()) + (ANYWHERE,) * count)[:count]
     kind = np.dtype(dtype)
 
     def array(shape: Shape, domain: Domain) -> st.SearchStrategy[Array]:
@@ -81,6 +78,7 @@ def arrays_for(
         return nps.arrays(kind, shape, elements=_numbers(domain, kind), fill=st.nothing())
 
     def arrays(shapes: Sequence[Shape]) -> st.SearchStrategy[tuple[Array, ...]]:
+        domains = itertools.chain(DOMAINS.get(function, ()), itertools.repeat(ANYWHERE))
         return st.tuples(*map(array, shapes, domains))
 
     if shapes is not None:
@@ -89,7 +87,8 @@ def arrays_for(
         some = nps.mutually_broadcastable_shapes(signature=function.signature, min_side=0, max_dims=1, max_side=3)
         return some.map(lambda found: found.input_shapes).flatmap(arrays)
     if isinstance(function, np.ufunc):
-        return broadcastable(count).flatmap(arrays)
+        return broadcastable(function.nin).flatmap(arrays)
+    count = len(DOMAINS.get(function, vjps.get(function, [0])))
     return nps.array_shapes(max_dims=2, max_side=3).map(lambda shape: (shape,) * count).flatmap(arrays)
 
 
@@ -104,12 +103,9 @@ def _numbers(domain: Domain, dtype: np.dtype[Any]) -> st.SearchStrategy[Any]:
 
 @st.composite
 def tensors(
-    draw: st.DrawFn,
-    shape: Shape | st.SearchStrategy[Shape] | None = None,
-    dtype: DTypeLike = np.float64,
-    elements: st.SearchStrategy[Any] | None = None,
-    requires_grad: bool = True,
-) -> Tensor:
+    draw: st.DrawFn, shape: Shape | st.SearchStrategy[Shape] | None = None, dtype: DTypeLike = np.float64,
+    elements: st.SearchStrategy[Any] | None = None, requires_grad: bool = True,
+) -> Tensor:  # fmt: skip
     """Tensors, of any small shape if none is given, with moderate numbers unless `elements` are given.
 
     They are of `dtype` and, unless told otherwise, leaves with `requires_grad`.

@@ -102,9 +102,8 @@ def arrays_in(name: str, data: Any) -> Any:
     if isinstance(data, (tuple, dict)) and data:
         return refilled(data, {key: arrays_in(f"{name}[{key!r}]", part) for key, part in items(data)})
     if isinstance(data, (str, os.PathLike)):
-        raise TypeError(
-            f'{name} got the path {str(data)!r}; wanted an array: open it, as np.load(path, mmap_mode="r").'
-        )
+        wanted = 'wanted an array: open it, as np.load(path, mmap_mode="r")'
+        raise TypeError(f"{name} got the path {str(data)!r}; {wanted}.")
     array = rows_of(name, data)
     if array.dtype.kind == "O":
         raise TypeError(f"{name} got {type(data).__name__} of objects; wanted numbers. Convert with astype.")

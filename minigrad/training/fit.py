@@ -74,9 +74,8 @@ def fit(
     With `compile=True` a whole step runs as one program: the loss, the walk back and the update. With "pure", model and
     loss are not even looked at again, but for batches of other sizes; see `minigrad.compile` for what that asks.
 
-    With `distributed=True`, or a communicator of mpi4py's, all ranks that mpirun has started train together: of each
-    batch, every rank takes a share. All begin with what rank 0 has, which alone calls metrics and callbacks, and shows
-    progress; all return the same History. See `minigrad.distributed`.
+    With `distributed=True`, or a communicator of mpi4py's, all ranks that mpirun has started train together, each on a
+    share of each batch. Rank 0 alone calls metrics and callbacks; all return its History. See `minigrad.distributed`.
 
     The numbers of the training data are averages over the steps of the epoch, in training mode. Raises
     FloatingPointError at a loss of nan or inf, before the step, and at such a parameter, at the end of the epoch.
@@ -172,7 +171,8 @@ def _step(model: Function, loss: Function, optimizer: Optimizer, clip: Any, comp
             raise TypeError(f'the loss returned {what}; wanted a Tensor of one number: reduce it (reduction="mean").')
         checked = _finite(value)
         value.backward()
-        return _numbers(prediction), checked
+        found, rebuild = flatten(prediction)
+        return rebuild([numbers_of(leaf) for leaf in found]), checked
 
     def move() -> None:
         if clip is not None:
@@ -205,12 +205,6 @@ def _with_mean_checked(model: Function, loss: Function, shares: Iterator[Any], r
                     'and ranks take means over the shares of a batch: divide by the samples (reduction="mean").'
                 )
         yield tree, columns
-
-
-def _numbers(tree: Any) -> Any:
-    """The same structure of arrays, without history."""
-    found, rebuild = flatten(tree)
-    return rebuild([numbers_of(leaf) for leaf in found])
 
 
 @constant  # and so a call of compiled steps, which raise before they have written anything

@@ -42,8 +42,7 @@ class Lines(Silent):
 
     def epoch(self, training: Training, last: bool) -> None:
         if training.epoch % self.every == 0 or last:
-            seconds = max(time.perf_counter() - self.start, 1e-9)
-            rate = self.samples / seconds
+            rate = self.samples / max(time.perf_counter() - self.start, 1e-9)
             numbers = "  ".join(f"{name} {values[-1]:.4f}" for name, values in training.history.items())
             epoch = f"{training.epoch:>{len(str(self.epochs))}}/{self.epochs}"
             self.note(f"epoch {epoch}  {numbers}  {rate:,.0f} samples/s")
