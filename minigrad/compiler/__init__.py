@@ -32,7 +32,7 @@ from minigrad.compiler.graph import Graph
 from minigrad.compiler.program import Program
 from minigrad.compiler.record import TraceError
 from minigrad.compiler.replay import Run, broken_promise
-from minigrad.engine import Function, mode, name_of, on
+from minigrad.engine import Function, Tensor, mode, name_of, on
 from minigrad.trees import flatten, named
 
 MANY, FAMILIES = 16, 256  # programs that are worth a warning, and signatures that are kept
@@ -129,17 +129,17 @@ class Compiled:
             if program.slots:
                 program.remember(run)
             vars(self)["last"] = program.reference
-            for k in program.handed_on:
-                leaves[k] = run.record.real(leaves[k], flat, run.bound)
             return build(self.run(program, flat, run.flat, run.bound, leaves)), program
         finally:
             run.unlock()
 
-    def run(self, program: Program, *given: Any) -> Any:
+    def run(self, program: Program, flat: Sequence[Any], given: Any, bound: dict[Tensor, Any], out: list[Any]) -> Any:
+        for k in program.handed_on:
+            out[k] = program.record.real(out[k], flat, bound)
         if not program.has_effects:
-            return program(*given)
+            return program(flat, given, bound, out)
         with self.lock:  # so that the step of another thread is done before or after
-            return program(*given)
+            return program(flat, given, bound, out)
 
     def traced(self, run: Run, flat: Sequence[Any], rebuild: Function, out: Any) -> Program:
         """A new program for what a run has done."""

@@ -199,9 +199,10 @@ def times_one(graph: Graph, value: Value) -> Any:
 
 @identity(np.multiply)
 def times_reciprocal(graph: Graph, value: Value) -> Any:
-    """x * (1 / y) is x / y, but for rounding."""
+    """x * (1 / y) is x / y, but for rounding, and for what lies between them and overflows."""
     for x, y in (value.args, value.args[::-1]):
-        if _made_by(y, np.divide) and _number(y.args[0]) == 1 and y.dtype == value.dtype and y.dtype.kind == "f":
+        inverse = _made_by(y, np.divide) and _number(y.args[0]) == 1 and isinstance(y.args[1], Value)
+        if inverse and same_kind(y, y.args[1]) and y.dtype == value.dtype and y.dtype.char in "fd":
             return graph.make(value, np.divide, (x, y.args[1]), {})
     return None
 

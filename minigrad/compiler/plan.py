@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -19,8 +19,8 @@ from minigrad.compiler.graph import PUT_ADD, REDUCTIONS, Value
 from minigrad.tables.rules import concatenate
 
 METHODS = {method for method, _ in REDUCTIONS.values()}
-# Between arrays that both have steps in memory, NumPy 2.4 finds wrong negatives, and 2.0 to 2.5 wrong isfinite.
-WRONG_WITH_OUT = {np.negative, np.isfinite}
+# Where an `out` has steps in memory, NumPy 2.4 finds wrong negatives, and 2.0 to 2.5 wrong answers of all the others.
+WRONG_WITH_OUT = {np.negative, np.isfinite, np.isinf, np.isnan, np.signbit}
 NEW = {np.where, np.matmul, np.inner, np.dot, np.vdot, concatenate, PUT_ADD, *METHODS}
 
 
@@ -138,12 +138,13 @@ def grouped(calls: Iterable[Value]) -> list[Value | Block]:
 
 
 def parts_of(
-    steps: Sequence[Value | Block], leaving: Collection[Value], given: Collection[Value]
+    steps: Sequence[Value | Block], leaving: Set[Value], given: Collection[Value], may_leave: bool = False
 ) -> dict[Value, tuple[Value, int]]:
     """What need not be copied when it is joined with others, since it is made there: in which value, and from where on.
 
-    Beside such a value stands the reshaped one that is joined, which nothing else needs. What leaves the program shares
-    no memory with the whole, and what has a place that is `given` is made in that.
+    Beside such a value stands the reshaped one that is joined, which nothing else needs. What has a place that is
+    `given` is made in that. What leaves the program is made elsewhere, but where all parts do and `may_leave`, as the
+    gradients of a step of training do: they hold no more memory together than each for itself.
     """
     uses = Counter(x for step in steps for x in step.operands)
     made = {x for x in steps if isinstance(x, Value) and takes_out(x) and x.function is not PUT_ADD and lies_as_in_c(x)}
@@ -151,14 +152,18 @@ def parts_of(
     for whole in steps:
         if not isinstance(whole, Value) or whole.function is not concatenate or not math.prod(whole.shape):
             continue
-        axis, start = whole.kwargs["axis"] % len(whole.shape), 0
+        axis, start, found = whole.kwargs["axis"] % len(whole.shape), 0, list[tuple[Value, Value, int]]()
         for x in whole.args if lies_as_in_c(whole) and whole not in leaving else ():
             reshaped = x.function is np.reshape and x.kwargs in ({}, {"order": "C"}) and uses[x] == 1
             part = x.args[0] if reshaped and x not in leaving else x
             fits = part in made and part.dtype == whole.dtype and part.shape[:axis] == x.shape[:axis]
-            if fits and (axis == 0 or in_place(part)) and part not in parts and part not in given:
-                parts[part] = parts[x] = whole, start  # products are written to memory without gaps alone
+            if fits and (axis == 0 or in_place(part)) and part not in given:  # products are written without gaps alone
+                found.append((part, x, start))
             start += x.shape[axis]
+        all_leave = may_leave and axis == 0 and len(leaving & {part for part, *_ in found}) == len(whole.args)
+        for part, x, start in found:
+            if part not in parts and (part not in leaving or all_leave):
+                parts[part] = parts[x] = whole, start
     return parts
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence, Set
+from itertools import islice
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
@@ -34,6 +35,7 @@ class Run(Recorder):
         super().__init__(records, first, flat)
         self.strict = strict  # whether it may not differ
         self.quick, self.switch = first.quick, ever_switched()
+        self.own: set[Tensor] = set()  # tensors of the record that have stood for themselves
         self.rebound = False  # whether leaves of the record have others in their place
 
     def call(self, go_on: Function, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -129,14 +131,14 @@ class Run(Recorder):
         event = record.events[self.i]
         if event.function != function or event.recording is not self.on:
             return False
-        before = self.bound.copy(), self.met.copy(), self.maps.copy()
+        before = self.bound.copy(), self.met.copy(), self.maps.copy(), self.own.copy()
         if function is sampled:
             right = self.strict or self.binds(record, event.result, drawn)
         else:
             right = self.same(record, tuple(args), event.args) and self.same(record, kwargs, event.kwargs)
             right = right and all(self.holds(record, *fact) for fact in event.facts)
         if not right:
-            self.bound, self.met, self.maps = before
+            self.bound, self.met, self.maps, self.own = before
         return right
 
     def holds(self, record: Record, what: Function, tensor: Tensor, value: Any) -> bool:
@@ -153,6 +155,7 @@ class Run(Recorder):
                 return True
             if a is b and record.kind(b) not in ("array", "number"):
                 is_free = b not in self.bound or record.kind(b) == "draw"
+                self.own.add(b)
                 return is_free and b not in self.maps and b not in record.escaped
             return b in record.inputs and self.binds(record, b, a)
         if type(a) is not type(b):
@@ -192,8 +195,10 @@ class Run(Recorder):
 
     def binds_leaf(self, record: Record, slot: Tensor, a: Tensor) -> bool:
         """Another leaf may stand for one of the record; if it requires a gradient, only if it was made in this run."""
-        if a in self.maps or a.function is not None or a in record.values or slot in self.bound:
+        if a in self.maps or a.function is not None or a in record.values or slot in self.bound or slot in self.own:
             return False
+        if self.i and any(leaf is slot for leaf in islice(record.inputs, record.events[self.i - 1].counts[1])):
+            return False  # it was met before, where it stood for itself
         if a.requires_grad is not slot.requires_grad or (a.requires_grad and time_of(a) < self.begin):
             return False
         self.bound[slot], self.maps[a], self.rebound = a, slot, True

@@ -213,6 +213,7 @@ class Writer:
         function: Any = value.function
         sign = OPERATORS.get(function, ("",))[0]
         if value.is_number:
+            texts = [f"({text})" if text.startswith("-") else text for text in texts]
             return f"({f' {sign} '.join(texts)})" if sign else f"{self.function(function)}({', '.join(texts)}).item()"
         return f" {sign} ".join(map(self.scalar, value.args)) if sign and are_scalars(value) else ""
 
@@ -335,9 +336,8 @@ class Source:
             if value not in self.direct and may_write(value, values.shared[memory], self.forward, self.safe, leaving):
                 self.direct[value] = self.writer.name(memory)
         leaving += values.gradients
-        parts = {
-            x: at for side in (self.forward, self.backward) for x, at in parts_of(side, leaving, self.direct).items()
-        }
+        parts = parts_of(self.forward, {*leaving}, self.direct, may_leave=not values.gradients)
+        parts |= parts_of(self.backward, {*leaving}, self.direct)
         plan = self.writer.plan = Plan([*self.forward, *self.backward], leaving, self.direct, parts=parts)
         self.writer.local.update(plan.place)
         self.unpacked = [f"{as_tuple(plan.buffers)} = buffers"] if plan.buffers else []

@@ -160,7 +160,7 @@ def as_module(name: str, function: Callable[..., Any], inputs: int = 1) -> Any:
     about = f"`minigrad.nn.{function.__name__}` as a module, which is made of its options."
     its = {
         "__init__": init,
-        "forward": forward if options else staticmethod(function),
+        "forward": forward if options else lambda self, *given: function(*given),
         "__doc__": about,
         "__module__": function.__module__,
     }

@@ -1311,3 +1311,26 @@ def test_warnings_that_are_suppressed_inside_stay_so() -> None:
     others(np.ones(1))
     with pytest.warns(RuntimeWarning, match="divide by zero"):
         others(np.zeros(1))
+
+
+TWICE = {
+    "in two calls": lambda s, x: x * s[0] - s[1],
+    "in one call": lambda s, x: x * np.stack(s),
+    "as two arguments": lambda s, x: np.where(x > 0, *s),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_tensor_that_was_met_once_stands_for_itself(name: str) -> None:
+    tensors = [mg.Tensor(np.ones(2))] * 2
+    compiled = mg.compile(lambda x: TWICE[name](tensors, x))
+    for second in (tensors[0], mg.Tensor(np.zeros(2)), mg.Tensor(np.full(2, 3.0)), tensors[0]):
+        tensors[1] = second
+        for x in (np.ones(2), -np.ones(2)):
+            np.testing.assert_array_equal(compiled(x), TWICE[name](tensors, x))
+
+
+def test_an_argument_that_is_returned_is_that_of_the_call() -> None:
+    compiled = mg.compile(lambda x: (x, x * 2), pure=True)
+    for x in (np.zeros(2), np.ones(2), mg.Tensor(np.ones(2)), mg.Tensor(np.zeros(2))):
+        assert compiled(x)[0] is x

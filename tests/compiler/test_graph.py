@@ -86,3 +86,10 @@ def test_draws_are_never_shared() -> None:
     compiled = mg.compile(lambda x: layer(x) + layer(x))
     compiled(A)
     assert re.search(r"def forward\(buffers, x, drawn, .*drawn_1", compiled.source)
+
+
+def test_a_reciprocal_of_integers_has_a_dtype_of_its_own() -> None:
+    x, y = np.array([1.0], np.float32), np.array([3], np.int8)
+    f = lambda x, y: x * (1 / y)
+    assert mg.compile(f)(x, y).dtype == f(x, y).dtype == np.float64
+    assert mg.compile(f)(x, y) == f(x, y)

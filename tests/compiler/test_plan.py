@@ -159,3 +159,25 @@ def test_a_step_copies_no_gradients() -> None:
     gradients = [parameter.grad for parameter in model.parameters()]
     assert len({g.base is None for g in gradients}) == 1
     assert not any(np.shares_memory(a, b) for i, a in enumerate(gradients) for b in gradients[:i])
+
+
+def test_what_is_returned_may_be_written_over_before_the_way_back() -> None:
+    w = mg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    @mg.compile
+    def f(x: Any) -> Any:
+        part = x * 2
+        return part, np.sum(np.concatenate([part, x * 3.0]) * np.concatenate([w, w]))
+
+    part, loss = f(np.ones(3))
+    part[...] = 100
+    loss.backward()
+    np.testing.assert_array_equal(w.grad, [5.0, 5.0, 5.0])
+    assert part.base is None or part.base.size == part.size
+
+
+@pytest.mark.parametrize("function", [np.isfinite, np.signbit, np.isnan, np.isinf, np.logical_not])
+def test_parts_of_booleans(function: Any) -> None:
+    x = RNG.standard_normal((16, 1))
+    f = lambda x: np.add(np.concatenate([function(x), np.isnan(x)], -1), 0)
+    np.testing.assert_array_equal(mg.compile(f)(x), f(x))

@@ -358,3 +358,12 @@ def compare(ours: Any, theirs: Any, at: np.ndarray) -> None:
     np.sum(y * scale).backward()
     (z * torch.tensor(scale)).sum().backward()
     np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", [nn.Tanh, nn.LeakyReLU])
+def test_a_subclass_may_call_the_method_of_its_class(kind: Any) -> None:
+    class Twice(kind):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return kind.forward(self, x) * 2
+
+    np.testing.assert_array_equal(Twice()(np.array([-1.0, 2.0])), kind()(np.array([-1.0, 2.0])) * 2)
