@@ -155,12 +155,15 @@ def as_module(name: str, function: Callable[..., Any], inputs: int = 1) -> Any:
     def forward(self: Any, *given: Any) -> Any:
         return function(*given, **{option: getattr(self, option) for option in options})
 
+    def forward_alone(self: Any, *given: Any) -> Any:  # without options, which is quicker
+        return function(*given)
+
     own = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *map(signature.parameters.get, options)]
     init.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined, arg-type]
     about = f"`minigrad.nn.{function.__name__}` as a module, which is made of its options."
     its = {
         "__init__": init,
-        "forward": forward if options else lambda self, *given: function(*given),
+        "forward": forward if options else forward_alone,
         "__doc__": about,
         "__module__": function.__module__,
     }
