@@ -111,6 +111,9 @@ def traced(f: Callable[[], None], kind: str, moment: Callable[[int], bool], acti
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = (
+        kind == "opcode"
+    )  # Python 3.12 tells of opcodes only if a frame asked for it before
     gc.disable()  # what happens in a collection is not part of the program, and its errors are lost
     sys.settrace(trace)
     try:
