@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -137,10 +137,26 @@ def grouped(calls: Iterable[Value]) -> list[Value | Block]:
     return steps
 
 
+class Rows(NamedTuple):
+    """Where a part of a value lies, along an axis."""
+
+    whole: Value
+    axis: int
+    start: int
+    stop: int
+
+
+def joined(whole: Value) -> Iterator[tuple[Value, Rows]]:
+    """What is joined in a value, with its place."""
+    axis, start = whole.kwargs["axis"] % len(whole.shape), 0
+    for x in whole.args:
+        yield x, Rows(whole, axis, start, start := start + x.shape[axis])
+
+
 def parts_of(
     steps: Sequence[Value | Block], leaving: Set[Value], given: Collection[Value], may_leave: bool = False
-) -> dict[Value, tuple[Value, int]]:
-    """What need not be copied when it is joined with others, since it is made there: in which value, and from where on.
+) -> dict[Value, Rows]:
+    """What need not be copied when it is joined with others, since it is made there, with its place.
 
     Beside such a value stands the reshaped one that is joined, which nothing else needs. What has a place that is
     `given` is made in that. What leaves the program is made elsewhere, but where all parts do and `may_leave`, as the
@@ -148,22 +164,21 @@ def parts_of(
     """
     uses = Counter(x for step in steps for x in step.operands)
     made = {x for x in steps if isinstance(x, Value) and takes_out(x) and x.function is not PUT_ADD and lies_as_in_c(x)}
-    parts: dict[Value, tuple[Value, int]] = {}
+    parts: dict[Value, Rows] = {}
     for whole in steps:
         if not isinstance(whole, Value) or whole.function is not concatenate or not math.prod(whole.shape):
             continue
-        axis, start, found = whole.kwargs["axis"] % len(whole.shape), 0, list[tuple[Value, Value, int]]()
-        for x in whole.args if lies_as_in_c(whole) and whole not in leaving else ():
+        found = list[tuple[Value, Value, Rows]]()
+        for x, rows in joined(whole) if lies_as_in_c(whole) and whole not in leaving else ():
             reshaped = x.function is np.reshape and x.kwargs in ({}, {"order": "C"}) and uses[x] == 1
             part = x.args[0] if reshaped and x not in leaving else x
-            fits = part in made and part.dtype == whole.dtype and part.shape[:axis] == x.shape[:axis]
-            if fits and (axis == 0 or in_place(part)) and part not in given:  # products are written without gaps alone
-                found.append((part, x, start))
-            start += x.shape[axis]
-        all_leave = may_leave and axis == 0 and len(leaving & {part for part, *_ in found}) == len(whole.args)
-        for part, x, start in found:
-            if part not in parts and (part not in leaving or all_leave):
-                parts[part] = parts[x] = whole, start
+            fits = part in made and part.dtype == whole.dtype and part.shape[: rows.axis] == x.shape[: rows.axis]
+            if fits and (not rows.axis or in_place(part)) and part not in given:  # products are written without gaps
+                found.append((part, x, rows))
+        leave = {part for part, _, rows in found if part in leaving and not rows.axis}
+        for part, x, rows in found:
+            if part not in parts and (part not in leaving or (may_leave and len(leave) == len(whole.args))):
+                parts[part] = parts[x] = rows
     return parts
 
 
@@ -181,7 +196,7 @@ class Plan:
 
     def __init__(
         self, steps: Sequence[Value | Block], kept: Iterable[Value], given: Mapping[Value, str] = MappingProxyType({}),
-        letter: str = "b", parts: Mapping[Value, tuple[Value, int]] = MappingProxyType({}),
+        letter: str = "b", parts: Mapping[Value, Rows] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.buffers: dict[str, tuple[tuple[int, ...], Any, tuple[int, ...]]] = {}
         self.place, self.parts = dict(given), parts

@@ -35,7 +35,7 @@ class Run(Recorder):
         super().__init__(records, first, flat)
         self.strict = strict  # whether it may not differ
         self.quick, self.switch = first.quick, ever_switched()
-        self.own: set[Tensor] = set()  # tensors of the record that have stood for themselves
+        self.own: set[Tensor] = set()  # tensors of the record that stand for themselves in the event that is compared
         self.rebound = False  # whether leaves of the record have others in their place
 
     def call(self, go_on: Function, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -131,14 +131,14 @@ class Run(Recorder):
         event = record.events[self.i]
         if event.function != function or event.recording is not self.on:
             return False
-        before = self.bound.copy(), self.met.copy(), self.maps.copy(), self.own.copy()
+        before, self.own = (self.bound.copy(), self.met.copy(), self.maps.copy()), set()
         if function is sampled:
             right = self.strict or self.binds(record, event.result, drawn)
         else:
             right = self.same(record, tuple(args), event.args) and self.same(record, kwargs, event.kwargs)
             right = right and all(self.holds(record, *fact) for fact in event.facts)
         if not right:
-            self.bound, self.met, self.maps, self.own = before
+            self.bound, self.met, self.maps = before
         return right
 
     def holds(self, record: Record, what: Function, tensor: Tensor, value: Any) -> bool:

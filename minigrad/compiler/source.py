@@ -17,7 +17,8 @@ import numpy as np
 from minigrad.compiler.graph import OPERATORS, PUT_ADD, Value, constant_key, is_transpose, is_uniform
 
 from minigrad.compiler.plan import (  # isort: skip
-    METHODS, ROUND, THREADED, Block, Plan, grouped, in_place, is_new, is_view, kind_of, parts_of, results, takes_out,
+    METHODS, ROUND, THREADED, Block, Plan, Rows, grouped, in_place, is_new, is_view, joined, kind_of, parts_of, results,
+    takes_out,
 )  # fmt: skip
 from minigrad.engine import Array, Function, name_of
 from minigrad.tables.rules import add_at, concatenate
@@ -106,35 +107,27 @@ class Writer:
             return self.block(step)
         if is_transpose(step):
             return []
-        if step.function is concatenate and step in (whole for whole, _ in self.plan.parts.values()):
-            return self.joined(step)
+        if step.function is concatenate and any(rows.whole is step for rows in self.plan.parts.values()):
+            copied = (
+                (x, rows) for x, rows in joined(step) if self.plan.parts.get(x) != rows and rows.stop > rows.start
+            )
+            return [f"{self.rows(rows)} = {self.text(x)}" for x, rows in copied]
         if step in self.plan.parts:
-            return [] if step.function is np.reshape else self.part(step, *self.plan.parts[step])
+            return [] if step.function is np.reshape else self.part(step, self.plan.parts[step])
         call = self.call(step, self.plan.place.get(step))
         return [commented(call if step in self.plan.place else f"{self.name(step)} = {call}", step)]
 
-    def part(self, value: Value, whole: Value, start: int) -> list[str]:
+    def part(self, value: Value, rows: Rows) -> list[str]:
         """The lines that make a value as a part of another one, whose memory is made before its first part."""
+        whole, axis, start, stop = rows
         before = [] if whole in self.local else [f"{self.name(whole)} = {empty(*kind_of(whole))}"]
-        axis, shape = whole.kwargs["axis"] % len(whole.shape), list(whole.shape)
-        shape[axis] = math.prod(value.shape) * shape[axis] // math.prod(shape)
-        there = self.rows(whole, axis, start, shape[axis])
-        there += f".reshape({value.shape})" if value.shape != tuple(shape) else ""  # a view, see `parts_of`
-        name = self.name(value)
-        return [*before, f"{name} = {there}", commented(self.call(value, name), value)]
+        shape = (*whole.shape[:axis], stop - start, *whole.shape[axis + 1 :])
+        in_shape = "" if value.shape == shape else f".reshape({value.shape})"  # a view, see `parts_of`
+        name, there = self.name(value), self.rows(rows)
+        return [*before, f"{name} = {there}{in_shape}", commented(self.call(value, name), value)]
 
-    def joined(self, whole: Value) -> list[str]:
-        """The lines that copy to a value what was not made there."""
-        axis, start, lines = whole.kwargs["axis"] % len(whole.shape), 0, []
-        for x in whole.args:
-            count = x.shape[axis]
-            if count and self.plan.parts.get(x) != (whole, start):
-                lines.append(f"{self.rows(whole, axis, start, count)} = {self.text(x)}")
-            start += count
-        return lines
-
-    def rows(self, value: Value, axis: int, start: int, count: int) -> str:
-        return f"{self.name(value)}[{':, ' * axis}{start}:{start + count}]"
+    def rows(self, rows: Rows) -> str:
+        return f"{self.name(rows.whole)}[{':, ' * rows.axis}{rows.start}:{rows.stop}]"
 
     def block(self, block: Block) -> list[str]:
         """A loop over some rows at a time."""
