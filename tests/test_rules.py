@@ -377,3 +377,12 @@ def test_where_an_index_repeats_all_values_are_added() -> None:
             for i, v in zip(index, value, strict=True):
                 expected[i] += v
             np.testing.assert_allclose(mg.put_add(x, index, value), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1024, 1300, 1536, 4000])
+def test_products_of_long_rows_are_done_in_parts(length: int) -> None:
+    rng = np.random.default_rng(length)
+    x, y, g = (rng.standard_normal(shape) for shape in ((20, 45), (45, length), (20, length)))
+    np.testing.assert_allclose(mg.grad(lambda x: np.sum(x @ y * g))(x), g @ y.T, rtol=1e-11, atol=1e-11)
+    second = mg.grad(lambda g: np.sum(mg.grad(lambda x: np.sum(x @ y * g))(x) * x))
+    np.testing.assert_allclose(second(g), x @ y, rtol=1e-11, atol=1e-11)

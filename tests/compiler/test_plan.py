@@ -181,3 +181,18 @@ def test_parts_of_booleans(function: Any) -> None:
     x = RNG.standard_normal((16, 1))
     f = lambda x: np.add(np.concatenate([function(x), np.isnan(x)], -1), 0)
     np.testing.assert_array_equal(mg.compile(f)(x), f(x))
+
+
+RESHAPED = {
+    "in two shapes": lambda p: [np.concatenate([p.reshape(16), p[0]]), np.concatenate([p.reshape(8, 2), p[:, :2]])],
+    "across the axis": lambda p: [np.concatenate([p.reshape(2, 8), p[:2]], axis=1)],
+    "along an axis inside": lambda p: [np.concatenate([p.reshape(2, 2, 4), np.ones((2, 1, 4))], axis=-2)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESHAPED)
+def test_what_is_reshaped_before_it_is_joined(name: str) -> None:
+    f = lambda x: [whole * 2 for whole in RESHAPED[name](np.sin(x))]
+    x = RNG.standard_normal((4, 4))
+    for found, wanted in zip(mg.compile(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-14)
